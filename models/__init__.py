@@ -1,0 +1,1 @@
+"""What can be inspected: models as values, and the catalog that loads them."""
