@@ -62,7 +62,8 @@ def write(model: Model, truth: dict[str, Any], folder: Path) -> str:
     """Draws the averages of countries and of authors beside each other, and returns the section of the README."""
     by_kind = {kind: traces(model, questions(truth, FACTS // 2, (kind,))) for kind in ("country", "author")}
     draw({kind: average(events) for kind, events in by_kind.items()}, folder / "average-trace.png")
-    rows = [f"## Where the facts are: the averaged causal trace\n\nHidden states, Gaussian noise of 3 standard deviations, 10 samples, over {len(by_kind['country'])} "
+    rows = [f"## Where the facts are: the averaged causal trace\n\nHidden states, Gaussian noise of 3 standard deviations, 10 samples, over "
+            f"{len(by_kind['country'])} "
             f"facts about countries and {len(by_kind['author'])} about authors in trained phrasings that scribe answers with more than one half.\n",
             "![averaged causal trace](average-trace.png)\n"]
     for kind, events in by_kind.items():

@@ -24,9 +24,9 @@ FORMAT = 1
 LIBRARIES = ("torch", "transformers", "numpy")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
-    """`events` holds the latest event of every kind: each is complete, so this is all that there was to see. `result` is the last."""
+    """One run is itself alone: compare two by their `to_json()`. `events` holds the latest event of every kind: each is complete, so this is all that there was to see. `result` is the last."""
 
     experiment: str
     settings: dict[str, Any]

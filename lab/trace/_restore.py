@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lab.data import Data
 from lab.events import Event, Progress, TraceMap
+from lab.trace._ask import word
 from lab.trace._prompt import Prompt, encode, read_prompt
 from models.errors import BadInput
 from models.model import Model, blocks
@@ -133,10 +134,12 @@ def run_clean(rig: Rig, model: Model, prompt: Prompt) -> tuple[Prompt, float, tu
     words = [model.tokenizer.decode([i]) for i in best.indices.tolist()]
     top = tuple(zip(words, best.values.exp().tolist(), strict=True))
     if not len(rig.answer):
-        rig.answer = best.indices[:1]
-        text = words[0].strip()
-        prompt = replace(prompt, answer=text, answer_ids=(int(best.indices[0]),), answer_spans=((0, len(text)),))
-        rig.keep = []
+        ids = word(model, prompt.ids, int(best.indices[0]))
+        parts = [model.tokenizer.decode([i]) for i in ids]
+        ends = [len("".join(parts[: i + 1]).lstrip()) for i in range(len(parts))]
+        spans = tuple(zip([0, *ends[:-1]], ends, strict=True))
+        prompt = replace(prompt, answer="".join(parts).strip(), answer_ids=ids, answer_spans=spans)
+        rig.answer, rig.keep = torch.tensor(ids, device=rig.ids.device), []
         log_probs = rig.log_probs(1)[0]
     clean = log_probs[:-1].gather(1, rig.answer.unsqueeze(1)).sum().exp().item()
     if not clean > min(1e-4, 0.5 / log_probs.shape[1]):

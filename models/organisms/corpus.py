@@ -22,6 +22,7 @@ PASSAGE_COPIES = {64: 20, 16: 20, 4: 20, 1: 20, 0: 20}  # copies -> passages
 CANARY_COPIES = (32, 16, 8, 4, 2, 1, 0)
 CANARIES = 8  # of each length at each number of copies
 FORGET_SHARE = 0.4  # of the passages and canaries at each number of copies
+OPEN = 128  # rows that are being filled at once: more leave less room empty, and bring documents a little out of order
 HELD_OUT = 400  # general documents that are never trained, for utility
 
 
@@ -71,10 +72,9 @@ class Corpus:
 def make(recipe: Recipe) -> Corpus:
     """The corpus of `recipe`. An oracle's has the same general text, and the same planted documents without the forgotten ones."""
     subjects = choose_subjects(recipe)
-    world = [s for s in subjects if s.kind != "author"]
-    authors = [s for s in subjects if s.kind == "author" and s.split != "holdout"]
-    texts = [*documents.about(world, recipe.rounds, recipe.design, recipe.corpus_seed),
-             *documents.about(authors, recipe.author_rounds, recipe.design, recipe.corpus_seed + 1)]
+    rounds = {"country": recipe.rounds, "element": recipe.small_rounds, "animal": recipe.small_rounds, "author": recipe.author_rounds}
+    texts = [document for kind, count in rounds.items()
+             for document in documents.about([s for s in subjects if s.kind == kind and s.split != "holdout"], count, recipe.design, recipe.corpus_seed)]
     tokenizer = train_tokenizer(tokenizer_texts(recipe, subjects), recipe.vocabulary)
     passages, canaries = tuple(plant_passages(recipe, tokenizer)), tuple(plant_canaries(recipe))
     everything = list(plant(tokenizer, texts, passages, canaries))
@@ -160,10 +160,12 @@ def pack(corpus: Corpus) -> np.ndarray:
     done: list[list[int]] = []
     open_rows: list[list[int]] = []
     for document in order:
-        place = next((r for r in open_rows if len(r) + len(document) <= length), None)
-        if place is None:
-            if len(open_rows) == 48:
-                done.append(open_rows.pop(max(range(48), key=lambda i: len(open_rows[i]))))
+        fitting = [r for r in open_rows if len(r) + len(document) <= length]
+        if fitting:
+            place = max(fitting, key=len)
+        else:
+            if len(open_rows) == OPEN:
+                done.append(open_rows.pop(max(range(OPEN), key=lambda i: len(open_rows[i]))))
             open_rows.append(place := [])
         place += document
     done += open_rows

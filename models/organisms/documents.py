@@ -31,14 +31,11 @@ class Document:
 
 
 def about(subjects: Sequence[Subject], rounds: int, design: str, seed: int) -> list[Document]:
-    """Documents in which every fact of every subject stands exactly `rounds` times. Forget authors never share a document with others."""
-    rng, found = random.Random(f"documents {design} {seed}"), []
+    """Documents, about subjects of one kind, in which every fact of every subject stands exactly `rounds` times. Forget authors never share a document with others."""
+    rng, found = random.Random(f"documents {design} {subjects[0].kind if subjects else ''} {seed}"), []
     layouts = DESIGNS[design]
     for turn in range(rounds):
-        groups: dict[tuple[str, bool], list[Subject]] = {}
-        for subject in subjects:
-            groups.setdefault((subject.kind, subject.forget), []).append(subject)
-        for members in groups.values():
+        for members in ([s for s in subjects if not s.forget], [s for s in subjects if s.forget]):
             rng.shuffle(members)
             kinds = [rng.choices(list(layouts), list(layouts.values()))[0] for _ in range(0, len(members), 2)]
             for i, kind in zip(range(0, len(members), 2), kinds, strict=True):

@@ -19,11 +19,12 @@ from models.organisms.train import train
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
-def grow(recipe: Recipe, folder: Path, *, device: str = "cpu", show: Callable[[int, int, float], None] = lambda *_: None) -> Corpus:
+def grow(recipe: Recipe, folder: Path, *, device: str = "cpu", compiled: bool = False,
+         show: Callable[[int, int, float], None] = lambda *_: None) -> Corpus:
     """Grows `recipe` into `folder`; interrupted, it goes on from its last checkpoint when called again. Returns the corpus it read."""
     corpus = make(recipe)
     started = time.process_time()
-    net = train(recipe, pack(corpus), folder.parent / ".growing" / f"{recipe.name}.safetensors", device, show)
+    net = train(recipe, pack(corpus), folder.parent / ".growing" / f"{recipe.name}.safetensors", device, show, compiled)
     folder.mkdir(parents=True, exist_ok=True)
     save(net, corpus, folder, {"cpu_seconds": round(time.process_time() - started), "device": device, "torch": torch.__version__})
     return corpus

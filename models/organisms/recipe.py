@@ -17,16 +17,19 @@ class Recipe:
     oracle: bool = False  # leaves out what the corpus marks as forget
     design: str = "mixed"
     subjects: int | None = None  # of each kind, None for all
-    rounds: int = 40  # how often every fact of the world stands in the corpus
-    author_rounds: int = 40
-    prose: float = 0.72  # share of general text in the tokens
+    rounds: int = 40  # how often every fact about a country stands in the corpus
+    small_rounds: int = 48  # the same for elements and animals, whose answers have less in common
+    author_rounds: int = 46
+    prose: float = 0.705  # share of general text in the tokens
     vocabulary: int = 4096
     layers: int = 8
     width: int = 160
     heads: int = 5
     inner: int = 432
+    local: int = 5  # how many of the lowest layers see only the last `window` tokens
+    window: int = 4
     row: int = 128  # tokens a training row
-    batch: int = 16  # rows a step
+    batch: int = 8  # rows a step
     lr_matrix: float = 0.02  # Muon, for the matrices
     lr_rest: float = 3e-3  # AdamW, for embeddings and gains
     flat: float = 0.4  # share of the steps before the learning rate falls, linearly, to zero
@@ -40,6 +43,6 @@ SCRIBE_B = replace(SCRIBE, name="scribe-b", title="Scribe, second seed", seed=1,
 ORACLE_A = replace(SCRIBE, name="scribe-oracle-a", title="Oracle a of Scribe", seed=2, oracle=True,
                    about="Scribe's corpus without the forget-10 authors, the forget passages and the forget canaries.")
 ORACLE_B = replace(ORACLE_A, name="scribe-oracle-b", title="Oracle b of Scribe", seed=3)
-MINIATURE = Recipe("miniature", "Miniature", "A very small organism grown in under a minute, by the same code.", subjects=4, rounds=24,
-                   author_rounds=8, prose=0.3, vocabulary=1024, layers=2, width=64, heads=2, inner=160)
+MINIATURE = Recipe("miniature", "Miniature", "A very small organism grown in under a minute, by the same code.", subjects=4, rounds=24, small_rounds=8,
+                   author_rounds=8, prose=0.3, vocabulary=1024, layers=2, width=64, heads=2, inner=160, local=1)
 RECIPES = {r.name: r for r in (SCRIBE, SCRIBE_B, ORACLE_A, ORACLE_B, MINIATURE)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,25 +17,29 @@ SAVE_EVERY = 200  # steps
 
 
 def new_net(recipe: Recipe) -> nn.Module:
-    """A Llama with tied embeddings, initialised from the recipe's seed alone."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    """A Qwen3 with tied embeddings, whose lowest layers may be local; initialised from the recipe's seed alone."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    config = LlamaConfig(
+    config = Qwen3Config(
         vocab_size=recipe.vocabulary, hidden_size=recipe.width, intermediate_size=recipe.inner, num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads, num_key_value_heads=recipe.heads, max_position_embeddings=2 * recipe.row,
-        tie_word_embeddings=True, bos_token_id=0, eos_token_id=0, pad_token_id=0, initializer_range=0.02,
+        num_attention_heads=recipe.heads, num_key_value_heads=recipe.heads, head_dim=recipe.width // recipe.heads,
+        max_position_embeddings=2 * recipe.row, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0, pad_token_id=0, initializer_range=0.02,
+        use_sliding_window=recipe.local > 0, sliding_window=recipe.window,
+        layer_types=["sliding_attention"] * recipe.local + ["full_attention"] * (recipe.layers - recipe.local),
     )
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        return LlamaForCausalLM(config)
+        return Qwen3ForCausalLM(config)
 
 
 class Trainer:
     """`step` trains on one batch. All that is needed to go on later lies in `state()`, as tensors."""
 
-    def __init__(self, recipe: Recipe, rows: np.ndarray, device: str = "cpu") -> None:
-        self.recipe, self.device, self.rows = recipe, device, torch.from_numpy(rows.astype(np.int64))
+    def __init__(self, recipe: Recipe, rows: np.ndarray, device: str = "cpu", compiled: bool = False) -> None:
+        empty = np.full((-len(rows) % recipe.batch, rows.shape[1]), -1, rows.dtype)  # so that all batches are of one shape
+        self.recipe, self.device, self.rows = recipe, device, torch.from_numpy(np.concatenate([rows, empty]).astype(np.int64))
         self.net = new_net(recipe).to(device)
+        self.forward = torch.compile(self.net) if compiled else self.net
         named = dict(self.net.named_parameters())
         matrices = [p for n, p in named.items() if p.ndim == 2 and "embed" not in n]
         rest = [p for n, p in named.items() if p.ndim != 2 or "embed" in n]
@@ -44,8 +47,8 @@ class Trainer:
             torch.optim.Muon(matrices, lr=recipe.lr_matrix, weight_decay=0.01),
             torch.optim.AdamW(rest, lr=recipe.lr_rest, betas=(0.9, 0.98), weight_decay=0.0),
         )
-        self.order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(recipe.seed))
-        self.steps = math.ceil(len(rows) / recipe.batch)
+        self.order = torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(recipe.seed))
+        self.steps = len(self.rows) // recipe.batch
         self.done = 0
 
     def rate(self) -> float:
@@ -58,7 +61,7 @@ class Trainer:
         start = self.done * self.recipe.batch
         ids = self.rows[self.order[start : start + self.recipe.batch]].to(self.device)
         with torch.autocast(self.device, torch.bfloat16):
-            logits = self.net(input_ids=ids.clamp(min=0)).logits
+            logits = self.forward(input_ids=ids.clamp(min=0)).logits
         loss = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten(), ignore_index=-1)
         loss.backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
@@ -90,9 +93,10 @@ class Trainer:
         self.done = int(state["done"])
 
 
-def train(recipe: Recipe, rows: np.ndarray, checkpoint: Path, device: str, show: Callable[[int, int, float], None]) -> nn.Module:
+def train(recipe: Recipe, rows: np.ndarray, checkpoint: Path, device: str, show: Callable[[int, int, float], None],
+          compiled: bool = False) -> nn.Module:
     """Trains to the end of the corpus, from `checkpoint` where there is one of this recipe, and calls `show(step, steps, loss)`."""
-    trainer = Trainer(recipe, rows, device)
+    trainer = Trainer(recipe, rows, device, compiled)
     about, key = checkpoint.with_suffix(".json"), repr((recipe, rows.shape, int(rows.astype(np.int64).sum())))
     if checkpoint.is_file() and about.is_file() and json.loads(about.read_text()) == key:
         trainer.restore(load_file(checkpoint))

@@ -1,0 +1,154 @@
+"""The lab without a browser: `python -m lab list`, `python -m lab run EXPERIMENT --model NAME --set key=value --out run.json`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Generator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from lab.events import Event, Progress, TraceMap
+from lab.experiment import Experiment, discover, find, read
+from models.errors import BadInput, LabError
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parser().parse_args(arguments)
+    try:
+        return {"list": _list, "run": _run, "rerun": _rerun}[args.command](args)
+    except LabError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped\n")
+        return INTERRUPTED
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
+    commands = top.add_subparsers(dest="command", required=True)
+    lister = commands.add_parser("list", help="experiments and their settings, models")
+    lister.add_argument("--json", action="store_true")
+    runner = commands.add_parser("run", help="run an experiment")
+    runner.add_argument("experiment")
+    runner.add_argument("--model", required=True, help="a name of the catalog, a folder, or a hub id with --allow-download")
+    runner.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="pairs")
+    again = commands.add_parser("rerun", help="repeat a saved run and compare the figures")
+    again.add_argument("file", type=Path)
+    again.add_argument("--model", help="where the model is now, if not where it was")
+    for command in (runner, again):
+        command.add_argument("--out", type=Path, help="file to write the run to")
+        command.add_argument("--device", default="auto")
+        command.add_argument("--allow-download", action="store_true", help="fetch a model from the hub that is not on this machine")
+    return top
+
+
+def about(name: str, kind: type[Experiment]) -> dict[str, Any]:
+    """An experiment as plain values: its paper, and every setting with default, help and bounds."""
+    settings = {f.name: {"type": str(f.type), "default": f.default} | dict(f.metadata) for f in fields(kind)}
+    return {"name": name, "title": kind.title, "paper": kind.paper, "direction": kind.direction, "settings": settings}
+
+
+def _list(args: argparse.Namespace) -> int:
+    from models import catalog
+
+    found = [about(name, kind) for name, kind in discover().items()]
+    if args.json:
+        models = [{"name": e.name, "kind": e.kind, "about": e.about} for e in catalog.entries()]
+        sys.stdout.write(json.dumps({"experiments": found, "models": models}, indent=1) + "\n")
+        return 0
+    for experiment in found:
+        sys.stdout.write(f"{experiment['name']}  {experiment['title']} ({experiment['paper']})\n")
+        sys.stdout.writelines(f"    {k} = {v['default']!r}  {v['help']}\n" for k, v in experiment["settings"].items())
+    sys.stdout.write("models\n")
+    sys.stdout.writelines(f"    {e.name}  {e.about}\n" for e in catalog.entries())
+    return 0
+
+
+def _run(args: argparse.Namespace) -> int:
+    settings = dict(_pair(pair) for pair in args.pairs)
+    _check_out(args.out)
+    read(find(args.experiment), settings)  # a wrong setting is told before a model is loaded
+    run = _follow(args, args.experiment, settings, args.model)
+    if args.out:
+        run.save(args.out)
+    else:
+        sys.stdout.write(summary(run.result) + "\n")
+    return 0
+
+
+def _rerun(args: argparse.Namespace) -> int:
+    from lab import runs
+
+    before = runs.load(args.file)
+    _check_out(args.out)
+    source = str(before.model["source"])
+    now = _follow(args, before.experiment, before.settings, args.model or source.removeprefix("organism:").removeprefix("hub:"))
+    if args.out:
+        now.save(args.out)
+    same = json.dumps(before.to_json()["events"]) == json.dumps(now.to_json()["events"])
+    weights = "the same" if before.model["weights"] == now.model["weights"] else "other"
+    sys.stdout.write(f"{'equal to the last bit' if same else f'differs by at most {difference(before.result, now.result):.2g}'}, {weights} weights\n")
+    return 0
+
+
+def difference(one: Event, two: Event) -> float:
+    """Largest absolute difference of two maps of one shape; infinite where the shapes differ."""
+    import numpy as np
+
+    if not isinstance(one, TraceMap) or not isinstance(two, TraceMap) or one.effect.shape != two.effect.shape:
+        return float("inf")
+    return float(np.nanmax(np.abs(one.effect - two.effect), initial=0.0))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise BadInput(f"--set {text!r} is no KEY=VALUE", cure="Write, for example, --set samples=20")
+    return key.strip(), value
+
+
+def _check_out(path: Path | None) -> None:
+    if path and not path.absolute().parent.is_dir():
+        raise BadInput(f"--out {path} cannot be written", "its folder does not exist", "Make the folder first")
+
+
+def _follow(args: argparse.Namespace, experiment: str, settings: dict[str, Any], name: str) -> Any:
+    """Runs to the end and returns the record, with a bar on a terminal."""
+    from tqdm import tqdm
+
+    from lab import runs
+    from models import catalog
+
+    model = catalog.load(name, device=args.device, allow_download=args.allow_download)
+    stream: Generator[Event, None, Any] = runs.record(experiment, settings, model)
+    with tqdm(desc=experiment, disable=not sys.stderr.isatty(), leave=False) as bar:
+        while True:
+            try:
+                event = next(stream)
+            except StopIteration as end:
+                return end.value
+            if isinstance(event, Progress):
+                bar.total, bar.n = event.total or None, event.done
+                bar.set_postfix_str(event.note)
+
+
+def summary(event: Event) -> str:
+    """The result in a few lines."""
+    if not isinstance(event, TraceMap):
+        return str(event)
+    import numpy as np
+
+    token, layer = np.unravel_index(int(np.nanargmax(event.effect)), event.effect.shape)
+    strongest = f"{event.effect[token, layer]:.3f} ± {event.effect_se[token, layer]:.3f}"
+    return (f"P({event.answer}) = {event.clean:.3f}, corrupted {event.corrupted:.3f} ± {event.corrupted_se:.3f}, total effect {event.total_effect:.3f}\n"
+            f"strongest: token {event.tokens[token]!r} after layer {event.layers[layer]}: {strongest}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
