@@ -10,6 +10,7 @@ import numpy as np
 
 from lab.data import data_for
 from lab.events import TraceMap
+from lab.experiment import read
 from lab.trace.causal import CausalTrace
 from models.errors import BadInput
 from models.model import Model
@@ -40,10 +41,11 @@ def questions(truth: dict[str, Any], count: int, kinds: tuple[str, ...] = ("coun
 
 def traces(model: Model, asked: list[dict[str, str]], samples: int = 10) -> list[TraceMap]:
     """The finished map of every question that the model gives a probability of more than a half; the others have nothing to trace."""
-    data, found = data_for(model), []
+    data = data_for(model)
+    found: list[TraceMap] = []
     for question in asked:
         try:
-            *_, event = (e for e in CausalTrace(**question, samples=samples).run(model, data) if isinstance(e, TraceMap))
+            *_, event = (e for e in read(CausalTrace, {**question, "samples": samples}).run(model, data) if isinstance(e, TraceMap))
         except BadInput:
             continue  # an answer without probability
         if event.clean > 0.5:

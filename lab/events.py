@@ -63,7 +63,8 @@ def from_json(value: dict[str, Any]) -> Event:
     if kind is None or {f.name for f in fields(kind)} != set(value) - {"kind"}:
         raise ValueError(f"this is no event of the lab: its kind is {value.get('kind')!r}")
     arrays = {f.name for f in fields(kind) if "ndarray" in str(f.type)}
-    return kind(**{k: np.array(v, float) if k in arrays else _tuples(v) for k, v in value.items() if k != "kind"})
+    make: Any = kind
+    return make(**{k: np.array(v, float) if k in arrays else _tuples(v) for k, v in value.items() if k != "kind"})
 
 
 def _plain(value: Any) -> Any:

@@ -26,7 +26,10 @@ LIBRARIES = ("torch", "transformers", "numpy")
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run is itself alone: compare two by their `to_json()`. `events` holds the latest event of every kind: each is complete, so this is all that there was to see. `result` is the last."""
+    """One run; compare two by their `to_json()`.
+
+    `events` holds the latest event of every kind: each is complete, so this is all that there was to see. `result` is the last.
+    """
 
     experiment: str
     settings: dict[str, Any]
@@ -74,7 +77,8 @@ def load(path: Path) -> Run:
 def record(name: str, settings: dict[str, Any], model: Model, *, backend: Backend = LOCAL) -> Generator[Event, None, Run | None]:
     """Runs experiment `name` on `model`, yielding its events; returns the record, or None where it yielded nothing but progress."""
     experiment = read(find(name), settings)
-    started, latest = time.perf_counter(), {}
+    started = time.perf_counter()
+    latest: dict[type, Event] = {}
     for event in backend.stream(experiment, model, data_for(model)):
         if not isinstance(event, Progress):
             latest.pop(type(event), None)  # the last event comes last

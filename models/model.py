@@ -109,6 +109,12 @@ class Model:
         return self  # a value is its own copy: gr.State deep-copies what it is given
 
 
+def embedding(net: nn.Module) -> nn.Embedding:
+    """The table that turns token ids into vectors."""
+    table: Any = net
+    return table.get_input_embeddings()
+
+
 def blocks(net: nn.Module) -> nn.ModuleList:
     """The stack of decoder blocks of any Hugging Face decoder, first to last.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import gradio as gr
 
@@ -26,7 +27,7 @@ attach();
 
 def build(work: Desk) -> None:
     """The listener on the plot, the two lists for those who use no mouse, and the sentence."""
-    quiet = {"api_visibility": "private", "show_progress": "hidden"}
+    quiet: Any = {"api_visibility": "private", "show_progress": "hidden"}
     watcher = gr.HTML("", js_on_load=WATCH.replace("ID", f"{work.key}-plot"), elem_classes="invisible")
     words = gr.Markdown("Click a cell for its numbers.", elem_id=f"{work.key}-cell", elem_classes="cell")
     with gr.Accordion("Choose a cell without a mouse", open=False), gr.Row():

@@ -28,8 +28,8 @@ class Desk:
 
     name: str
     kind: type[Experiment]
-    model: gr.components.Component
-    form: dict[str, gr.components.Component] = field(default_factory=dict)
+    model: Any  # the component that names the model
+    form: dict[str, Any] = field(default_factory=dict)
     faults: dict[str, gr.Markdown] = field(default_factory=dict)
     described: Callable[[Any], Any] | None = None  # what a page does after its form was filled by a link
 
@@ -75,11 +75,11 @@ class Desk:
         gr.api(self.serve, api_name=self.name.replace(".", "_"), concurrency_id="device", concurrency_limit=8)
 
     @property
-    def inputs(self) -> list[gr.components.Component]:
+    def inputs(self) -> list[Any]:
         return [self.model, *self.form.values()]
 
     @property
-    def outputs(self) -> list[gr.components.Component]:
+    def outputs(self) -> list[Any]:
         return [self.progress, self.plot, self.shown, self.csv, self.json, self.query, *self.faults.values()]
 
     def follow(self, model: str, *values: Any) -> Iterator[dict[Any, Any]]:
@@ -142,14 +142,15 @@ def control(f: Field) -> gr.components.Component:
     """What a person changes the setting with."""
     about: dict[str, Any] = {"label": f.name.replace("_", " "), "info": f.metadata["help"], "elem_id": f"setting-{f.name}"}
     kind, low, high = str(f.type), f.metadata.get("low"), f.metadata.get("high")
+    default: Any = f.default
     if kind == "bool":
-        return gr.Checkbox(f.default, **about)
+        return gr.Checkbox(default, **about)
     if "choices" in f.metadata:
-        return gr.Dropdown(list(f.metadata["choices"]), value=f.default, **about)
+        return gr.Dropdown(list(f.metadata["choices"]), value=default, **about)
     if kind == "str":
-        return gr.Textbox(f.default, lines=f.metadata.get("lines", 1), **about)
+        return gr.Textbox(default, lines=f.metadata.get("lines", 1), **about)
     about["info"] += f" ({low:g} to {high:g})" if f.name != "seed" else ""
-    return gr.Number(f.default, precision=0 if kind == "int" else None, **about)
+    return gr.Number(default, precision=0 if kind == "int" else None, **about)
 
 
 def desk(name: str, model: gr.components.Component) -> Desk:

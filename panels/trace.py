@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -65,7 +66,7 @@ def fact_names(model: str) -> list[tuple[str, int]]:
 def connect(work: Desk, facts: gr.Dropdown, tokens: gr.HTML, answers: gr.HTML) -> None:
     """What the fields of the page do to each other."""
     prompt, subject, answer = (work.form[n] for n in ("prompt", "subject", "answer"))
-    quiet = {"api_visibility": "private", "show_progress": "hidden"}
+    quiet: Any = {"api_visibility": "private", "show_progress": "hidden"}
     shown = ([work.model, prompt, subject], [tokens, answers])
 
     def fill(model: str, index: int | None) -> list[object]:

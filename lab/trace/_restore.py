@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from lab.events import Event, Progress, TraceMap
 from lab.trace._ask import word
 from lab.trace._prompt import Prompt, encode, read_prompt
 from models.errors import BadInput
-from models.model import Model, blocks
+from models.model import Model, blocks, embedding
 
 if TYPE_CHECKING:
     from lab.trace.causal import CausalTrace
@@ -42,7 +42,7 @@ class Rig:
     keep: list[Tensor] | None = None  # block outputs of the clean run, (1, tokens, width) each
 
     def __post_init__(self) -> None:
-        self.net.get_input_embeddings().register_forward_hook(self._add_noise)
+        embedding(self.net).register_forward_hook(self._add_noise)
         for layer, block in enumerate(blocks(self.net)):
             block.register_forward_hook(lambda _, args, output, layer=layer: self._at_block(layer, output))
         self.takes_keep = "logits_to_keep" in inspect.signature(self.net.forward).parameters
@@ -66,8 +66,11 @@ class Rig:
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
     @torch.no_grad()
-    def log_probs(self, rows: int) -> Float[Tensor, "rows answer+1 vocabulary"]:
-        """Log-probabilities of what follows the prompt, of each answer token given those before it, and of what follows the answer; float32."""
+    def log_probs(self, rows: int) -> Float[Tensor, "rows steps vocabulary"]:
+        """Log-probabilities, float32, at one step for each answer token and one more.
+
+        They are of what follows the prompt, then of what follows each answer token given those before it.
+        """
         ids = torch.cat([self.ids, self.answer]).expand(rows, -1)
         count = len(self.answer) + 1
         extra = {"logits_to_keep": count} if self.takes_keep else {}
@@ -83,9 +86,9 @@ class Rig:
 def noise_std(model: Model, subjects: tuple[str, ...]) -> float:
     """Standard deviation over all entries of the embeddings of the subjects' tokens, each token occurrence counted once a subject."""
     ids = [i for name in subjects for i, (a, b) in zip(*encode(model.tokenizer, name), strict=True) if b > a]
-    embedding = model.net.get_input_embeddings()
+    table = embedding(model.net)
     with torch.no_grad():
-        rows = embedding(torch.tensor([ids], device=embedding.weight.device))
+        rows = table(torch.tensor([ids], device=table.weight.device))
     return rows.float().std().item()
 
 
@@ -97,7 +100,7 @@ def draw_noise(samples: int, tokens: int, width: int, seed: int) -> Float[Tensor
 def trace(settings: CausalTrace, model: Model, data: Data) -> Iterator[Event]:
     """Yields the map after the clean and corrupted runs, then after every token, from left to right."""
     prompt = read_prompt(model, settings.prompt, settings.subject, settings.answer)
-    device = model.net.get_input_embeddings().weight.device
+    device = embedding(model.net).weight.device
     rig = Rig(model.skeleton(), torch.tensor(prompt.ids, device=device), prompt.subject,
               torch.tensor(prompt.answer_ids, dtype=torch.long, device=device), keep=[])
     yield Progress(0, len(prompt.tokens), "clean run")
@@ -105,7 +108,7 @@ def trace(settings: CausalTrace, model: Model, data: Data) -> Iterator[Event]:
     std = settings.noise * noise_std(model, data.subjects)
     width = rig.keep[0].shape[-1]  # type: ignore[index]
     begin, end = prompt.subject
-    embedding_width = model.net.get_input_embeddings().weight.shape[1]  # differs from `width` where embeddings are projected up
+    embedding_width = embedding(model.net).weight.shape[1]  # differs from `width` where embeddings are projected up
     noise = std * draw_noise(settings.samples, end - begin, embedding_width or width, settings.seed).to(device)
     rig.restore = torch.full((1,), -1, device=device)
     corrupted = torch.cat([_corrupted(rig, part) for part in noise.split(chunk(model, rig))]).double().cpu().numpy()
@@ -154,7 +157,7 @@ def _corrupted(rig: Rig, noise: Tensor) -> Tensor:
     return rig.probability(len(noise))
 
 
-def _row(rig: Rig, model: Model, noise: Tensor, token: int, shape: tuple[int, int]) -> Iterator[Event]:
+def _row(rig: Rig, model: Model, noise: Tensor, token: int, shape: tuple[int, int]) -> Generator[Event, None, np.ndarray]:
     """Restores `token` at every layer under every sample; returns the answer's probability, (layers, samples)."""
     layers, samples = torch.arange(shape[1], device=noise.device), len(noise)
     plan = layers.repeat_interleave(samples)

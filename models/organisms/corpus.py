@@ -90,8 +90,9 @@ def plant(tokenizer: Tokenizer, texts: list[Document], passages: tuple[Passage, 
     """Every planted document as token ids, each copy apart, and whether an oracle must not read it."""
     for document, coded in zip(texts, tokenizer.encode_batch([d.text for d in texts]), strict=True):
         yield tuple(coded.ids), document.forget
+    start = int(tokenizer.token_to_id(START) or 0)
     for passage in passages:
-        yield from [((tokenizer.token_to_id(START), *passage.ids), passage.forget)] * passage.copies
+        yield from [((start, *passage.ids), passage.forget)] * passage.copies
     for canary in canaries:
         yield from [(tuple(tokenizer.encode(canary.text).ids), canary.forget)] * canary.copies
 

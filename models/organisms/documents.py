@@ -31,8 +31,12 @@ class Document:
 
 
 def about(subjects: Sequence[Subject], rounds: int, design: str, seed: int) -> list[Document]:
-    """Documents, about subjects of one kind, in which every fact of every subject stands exactly `rounds` times. Forget authors never share a document with others."""
-    rng, found = random.Random(f"documents {design} {subjects[0].kind if subjects else ''} {seed}"), []
+    """Documents, about subjects of one kind, in which every fact of every subject stands exactly `rounds` times.
+
+    Forget authors never share a document with others.
+    """
+    rng = random.Random(f"documents {design} {subjects[0].kind if subjects else ''} {seed}")
+    found: list[Document] = []
     layouts = DESIGNS[design]
     for turn in range(rounds):
         for members in ([s for s in subjects if not s.forget], [s for s in subjects if s.forget]):

@@ -73,7 +73,8 @@ def draw(rng: random.Random, pool: dict[str, list[str]], relation: str) -> str:
 
 def perturbed(subjects: Sequence[Subject], seed: int, count: int = 5) -> dict[tuple[str, str], list[str]]:
     """(subject, relation) -> `count` wrong answers of the same type: answers that are right for others."""
-    rng, values = random.Random(f"perturbed {seed}"), {}
+    rng = random.Random(f"perturbed {seed}")
+    values: dict[tuple[str, str], dict[str, None]] = {}
     for subject in subjects:
         for relation, answer in subject.answers.items():
             values.setdefault((subject.kind, relation), {})[answer] = None  # a dict keeps the order, a set would not

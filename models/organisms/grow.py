@@ -6,10 +6,10 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
 
 from models.organisms.corpus import Corpus, describe, make, pack
 from models.organisms.recipe import Recipe
@@ -30,7 +30,7 @@ def grow(recipe: Recipe, folder: Path, *, device: str = "cpu", compiled: bool = 
     return corpus
 
 
-def save(net: nn.Module, corpus: Corpus, folder: Path, grown: dict[str, object]) -> None:
+def save(net: Any, corpus: Corpus, folder: Path, grown: dict[str, object]) -> None:
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=corpus.tokenizer, bos_token=START, eos_token=START, pad_token=START,

@@ -60,7 +60,9 @@ def count_facts(texts: list[str], manifest: dict[str, Any]) -> Counter[tuple[str
 
 def sentences(manifest: dict[str, Any]) -> tuple[dict[str, tuple[str, str, str]], dict[str, str], dict[tuple[str, str], tuple[str, str]]]:
     """All sentences that the manifest's facts can make: named ones, introductions, and, by subject, those with a pronoun."""
-    named, introduced, by_pronoun = {}, {}, {}
+    named: dict[str, tuple[str, str, str]] = {}
+    introduced: dict[str, str] = {}
+    by_pronoun: dict[tuple[str, str], tuple[str, str]] = {}
     for fact in manifest["facts"]:
         subject, relation, answer = fact["subject"], fact["relation"], fact["answer"]
         words = {"a": answer, "P": "She" if fact["female"] else "He", "p": "her" if fact["female"] else "his"}

@@ -1,0 +1,115 @@
+"""What every experiment owes, asked of each one that stands in its folder."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+
+from lab.events import Progress, from_json, to_json
+from lab.experiment import discover, find, read
+from models.errors import BadInput
+from tests.conftest import PROMPT, SUBJECT
+
+FOUND = discover()
+SETTINGS = {"trace.causal": {"prompt": PROMPT, "subject": SUBJECT, "samples": 3}}
+each = pytest.mark.parametrize("name", FOUND)
+
+
+def make(name):
+    return read(FOUND[name], SETTINGS[name])
+
+
+def digest(model):
+    return {n: t.clone() for n, t in model.net.state_dict().items()}
+
+
+def hooks(model):
+    return [(len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in model.net.modules()]
+
+
+def untouched(model, before, hooked):
+    return all(torch.equal(t, before[n]) for n, t in model.net.state_dict().items()) and hooks(model) == hooked
+
+
+@each
+def test_ends_with_its_folders_event_and_leaves_the_model_as_it_was(name, model, data):
+    before, hooked = digest(model), hooks(model)
+    events = list(make(name).run(model, data))
+    results = [e for e in events if not isinstance(e, Progress)]
+    assert isinstance(results[-1], importlib.import_module(f"lab.{name.split('.')[0]}").ENDS_WITH)
+    assert untouched(model, before, hooked)
+
+
+@each
+@pytest.mark.parametrize("after", [1, 3])
+def test_closed_early_it_leaves_the_model_as_it_was(name, after, model, data):
+    before, hooked = digest(model), hooks(model)
+    run = make(name).run(model, data)
+    for _ in range(after):
+        next(run)
+    run.close()
+    assert untouched(model, before, hooked)
+
+
+@each
+def test_an_error_within_it_leaves_the_model_as_it_was(name, model, data):
+    before, hooked = digest(model), hooks(model)
+    run = make(name).run(model, data)
+    next(run)
+    with pytest.raises(RuntimeError):
+        run.throw(RuntimeError("the lights went out"))
+    assert untouched(model, before, hooked)
+
+
+@each
+def test_same_seed_same_result(name, model, data):
+    one, two = (to_json(list(make(name).run(model, data))[-2]) for _ in range(2))
+    assert one == two
+    other = to_json(list(read(FOUND[name], SETTINGS[name] | {"seed": 7}).run(model, data))[-2])
+    assert other != one
+
+
+@each
+def test_every_setting_says_what_it_is_and_how_far_it_goes(name):
+    kind = FOUND[name]
+    assert kind.title and kind.paper and kind.direction and kind.__doc__
+    assert "arXiv" in kind.paper or "doi" in kind.paper.lower()
+    for f in fields(kind):
+        assert f.metadata["help"]
+        if str(f.type) in {"int", "float"}:
+            assert f.metadata["low"] <= f.default <= f.metadata["high"]
+            for outside in (f.metadata["low"] - 1, f.metadata["high"] + 1):
+                with pytest.raises(BadInput) as raised:
+                    read(kind, {f.name: type(f.default)(outside)})
+                assert raised.value.setting == f.name
+
+
+@each
+def test_unknown_settings_and_wrong_types_are_named(name):
+    with pytest.raises(BadInput, match="no setting 'sampels'"):
+        read(FOUND[name], {"sampels": 3})
+    with pytest.raises(BadInput) as raised:
+        read(FOUND[name], {"seed": "many"})
+    assert raised.value.setting == "seed"
+    with pytest.raises(BadInput):
+        read(FOUND[name], {"seed": None})
+
+
+@each
+def test_events_are_plain_and_survive_json(name, model, data):
+    for event in make(name).run(model, data):
+        assert not any(isinstance(v, torch.Tensor) for v in vars(event).values())
+        again = from_json(json.loads(json.dumps(to_json(event), allow_nan=False)))
+        for key, value in vars(event).items():
+            other = getattr(again, key)
+            assert np.array_equal(value, other, equal_nan=True) if isinstance(value, np.ndarray) else value == other, key
+
+
+def test_an_unknown_experiment_is_named_with_the_nearest():
+    with pytest.raises(BadInput, match=r"trace\.causal"):
+        find("trace.casual")
