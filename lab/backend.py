@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from lab.events import Event, Progress
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from models.model import Model
 
 
+@runtime_checkable
 class Backend(Protocol):
     def stream(self, experiment: Experiment, model: Model, data: Data) -> Generator[Event, None, None]:
         """The experiment's events. Closing the stream ends the run at its next event, whatever device it is on."""

@@ -61,6 +61,8 @@ def from_dict(value: Any) -> Run:
         names = ("experiment", "settings", "model", "versions", "seconds", "finished", "made")
         run = Run(**{k: value[k] for k in names}, events=tuple(from_json(e) for e in value["events"]))
         read(find(run.experiment), run.settings)
+        if not run.events:
+            raise ValueError("it holds no event")
         return run
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise BadInput(f"this is no run of the lab ({error})", "a run is the JSON that `python -m lab run --out` or the export button wrote") from error

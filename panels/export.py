@@ -1,22 +1,19 @@
-"""A run as files: its JSON, which can be run again, and its figures' numbers as CSV."""
+"""A figure's numbers as CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-import tempfile
 from functools import singledispatch
-from pathlib import Path
 
 import numpy as np
 
 from lab.events import TraceMap
-from lab.runs import Run
 
 
 @singledispatch
 def table(event: object) -> list[list[object]]:
+    """The rows of the table, the names of its columns first."""
     raise TypeError(f"no table for {type(event).__name__}: add one to panels/export.py with @table.register")
 
 
@@ -32,21 +29,18 @@ def _(event: TraceMap) -> list[list[object]]:
 
 
 def as_csv(event: object) -> str:
-    """A cell that a spreadsheet would read as a formula is made text."""
+    """The table as text. A word that a spreadsheet would run as a formula is quoted with an apostrophe."""
     out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerows([[f"'{c}" if isinstance(c, str) and c.startswith(("=", "@", "+")) else c for c in line] for line in table(event)])
+    writer = csv.writer(out, lineterminator="\n")
+    head, *lines = table(event)
+    writer.writerow(head)
+    writer.writerows([[f"'{c}" if isinstance(c, str) and c.startswith(("=", "@", "+", "-")) and not number(c) else c for c in line] for line in lines])
     return out.getvalue()
 
 
-def files(run: Run, name: str) -> tuple[str, str]:
-    """Paths of the JSON and the CSV of `run`, in a folder of their own."""
-    folder = Path(tempfile.mkdtemp(prefix="mnemoscope-"))
-    run.save(folder / f"{name}.json")
-    (folder / f"{name}.csv").write_text(as_csv(run.result), newline="")
-    return str(folder / f"{name}.json"), str(folder / f"{name}.csv")
-
-
-def parse(text: str) -> object:
-    """JSON that a visitor gave; raises `ValueError` where it is none."""
-    return json.loads(text)
+def number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

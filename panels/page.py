@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 import panels
+from lab.backend import LOCAL
 from lab.experiment import parse
 from models.errors import BadInput
 from panels.runner import Desk
@@ -38,9 +39,15 @@ def build() -> gr.Blocks:
                     start = built
         if start is not None:
             start.click(lambda: gr.Tabs(selected="trace"), None, tabs, api_visibility="private", show_progress="hidden")
+        gr.api(busy, api_name="busy", queue=False)
         for name, desk in desks.items():
             restore(page, tabs, name, desk)
     return page
+
+
+def busy() -> bool:
+    """Whether any run holds a device of this server now."""
+    return LOCAL.busy()
 
 
 def restore(page: gr.Blocks, tabs: gr.Tabs, name: str, desk: Desk) -> None:

@@ -2,123 +2,212 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
+import html
+import json
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import Field, dataclass, field, fields
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import gradio as gr
 
 from lab import runs
 from lab.events import Event, Progress
-from lab.experiment import Experiment, find
+from lab.experiment import Experiment, find, read
 from models import catalog
 from models.errors import BadInput, LabError
-from panels import export
+from panels import export, form
 from panels.draw import draw
+from panels.store import STORE, Shown
 
-PUBLIC = os.environ.get("MNEMOSCOPE_PUBLIC") == "1" or "SPACE_ID" in os.environ  # visitors may not read this machine's folders
+PUBLIC = os.environ.get("MNEMOSCOPE_PUBLIC", "") not in ("", "0") or "SPACE_ID" in os.environ  # visitors may not read this machine's folders
+EXAMPLE = "example"  # the name of the figure that everyone finds on arrival
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+LOADERS = concurrent.futures.ThreadPoolExecutor(4, "load")
+GONE = "This figure is no longer on the server, which was restarted or needed the room. Press Run to make it again."
+
+Updates = dict[Any, Any]
 
 
 @dataclass
 class Desk:
-    """The components of one experiment on a page. `shown` holds the `Run` whose figure is on the page."""
+    """The components of one experiment on a page. `shown` holds, in the page, the name under which the store keeps what is drawn."""
 
     name: str
     kind: type[Experiment]
-    model: Any  # the component that names the model
-    form: dict[str, Any] = field(default_factory=dict)
-    faults: dict[str, gr.Markdown] = field(default_factory=dict)
-    described: Callable[[Any], Any] | None = None  # what a page does after its form was filled by a link
+    first: runs.Run | None = None  # what is on the page on arrival
+    form: dict[str, gr.components.Component] = field(default_factory=dict)
+    faults: dict[str, gr.HTML] = field(default_factory=dict)
+    folds: dict[str, gr.Accordion] = field(default_factory=dict)
+    guide: gr.Accordion | None = None  # the page's first steps, opened from the opening page
+    described: Callable[[Any], Any] | None = None  # what a page does after its form was filled from elsewhere
+    pointed: Callable[[Any, gr.State], Any] | None = None  # shows the cell that a link names
 
     @property
     def key(self) -> str:
         return self.name.replace(".", "-")
 
-    def controls(self, names: list[str] | None = None) -> None:
+    @property
+    def page(self) -> str:
+        return self.name.partition(".")[0]
+
+    # What stands on the page
+
+    def models(self) -> None:
+        """The list of models, open to any other name."""
+        known = [(e.title if e.kind == "organism" else f"{e.title} · {e.name}", e.name) for e in catalog.entries()]
+        about = "A bundled organism, or type a Hugging Face id" + ("" if PUBLIC else ", or a folder")
+        self.model = gr.Dropdown(known, value=source(self.first) if self.first else "scribe", allow_custom_value=True, label="Model", info=about,
+                                 elem_id=f"{self.page}-model")
+        self.faults["model"] = form.message("model")
+
+    def controls(self, names: list[str] | None = None, fold: gr.Accordion | None = None) -> None:
         """Places the controls of the settings `names` here, each with room for a message beside it; all that are left, if None."""
+        given = self.first.settings if self.first else {}
         for f in fields(self.kind):
             if f.name not in self.form and (names is None or f.name in names):
-                self.form[f.name] = control(f)
-                self.faults[f.name] = message(f"fault-{f.name}")
+                with gr.Column(min_width=150):
+                    self.form[f.name] = form.control(f, given.get(f.name))
+                    self.faults[f.name] = form.message(f.name)
+                if fold:
+                    self.folds[f.name] = fold
 
     def buttons(self) -> None:
         with gr.Row(elem_classes="actions"):
             self.run = gr.Button("Run", variant="primary", elem_id=f"{self.key}-run")
             self.stop = gr.Button("Stop", elem_id=f"{self.key}-stop")
-        self.faults[""] = message("fault-run")
-        self.progress = gr.HTML(elem_classes="progress", elem_id=f"{self.key}-progress")
+        self.faults[""] = form.message("run")
+        self.progress = gr.HTML("", elem_classes="progress", elem_id=f"{self.key}-progress")
 
-    def figure(self, first: runs.Run | None) -> None:
-        """The plot with `first` on it, and the ways to take it away."""
-        self.shown = gr.State(first)
-        self.plot = gr.Plot(draw(first.result) if first else None, elem_id=f"{self.key}-plot", show_label=False, container=False)
-        json_file, csv_file = export.files(first, self.key) if first else (None, None)
+    def figure(self) -> None:
+        """The plot, and the ways to take it away and to bring one back."""
+        self.shown = gr.Textbox(EXAMPLE if self.first else "", visible="hidden", elem_id=f"{self.key}-shown")
+        self.plot = gr.Plot(draw(self.first.result) if self.first else None, elem_id=f"{self.key}-plot", show_label=False, container=False)
+        parcel = gr.Textbox(visible="hidden")
         with gr.Row(elem_classes="exports"):
             for kind in ("png", "svg"):
                 gr.Button(kind.upper(), size="sm", elem_id=f"{self.key}-{kind}").click(
-                    None, js=f"() => window.lab.image('{self.key}-plot', '{kind}', '{self.key}')", api_visibility="private")
-            self.csv = gr.DownloadButton("CSV", csv_file, size="sm", elem_id=f"{self.key}-csv")
-            self.json = gr.DownloadButton("JSON", json_file, size="sm", elem_id=f"{self.key}-json")
-            gr.Button("Copy link", size="sm", elem_id=f"{self.key}-link").click(None, js="() => window.lab.copy()", api_visibility="private")
-        self.query = gr.Textbox(visible="hidden", elem_id=f"{self.key}-query")
-        self.query.change(None, self.query, js="(query) => window.lab.remember(query)", api_visibility="private")
+                    None, js=f"() => lab.image('{self.key}-plot', '{kind}', '{self.key}')", api_visibility="private")
+            for kind in ("csv", "json"):
+                gr.Button(kind.upper(), size="sm", elem_id=f"{self.key}-{kind}").click(
+                    self.packers[kind], self.shown, [parcel, self.faults[""]], queue=False, **QUIET).then(
+                    None, parcel, None, js=f"(text) => lab.save(text, '{self.key}.{kind}')", api_visibility="private")
+            self.link = gr.Button("Copy link", size="sm", elem_id=f"{self.key}-link")
+            self.upload = gr.UploadButton("Open a saved run", size="sm", file_types=[".json"], type="binary", elem_id=f"{self.key}-open")
+        self.faults["file"] = form.message("file")
 
     def connect(self) -> None:
-        """Run and Stop, and the endpoint for programs."""
-        self.click = self.run.click(self.follow, self.inputs, self.outputs, concurrency_id="device", concurrency_limit=8, show_progress="hidden",
-                                    api_visibility="private")
-        self.stop.click(lambda: "<span>stopped; what was computed stays on the page</span>", None, self.progress, cancels=[self.click],
-                        api_visibility="private")
-        gr.api(self.serve, api_name=self.name.replace(".", "_"), concurrency_id="device", concurrency_limit=8)
+        """Run, Stop, links, saved runs, and the endpoint for programs."""
+        self.follow(self.run.click(self.begin, None, self.cleared, queue=False, **QUIET))
+        self.run.click(None, self.inputs, None, js=self.script("remember"), api_visibility="private")
+        self.link.click(None, self.inputs, None, js=self.script("share"), api_visibility="private")
+        self.stop.click(self.halt, None, self.progress, queue=False, **QUIET)
+        opened = self.upload.upload(self.opened, self.upload, self.everything, **QUIET)
+        if self.described:
+            self.described(opened)
+        gr.api(self.serve, api_name=self.name.replace(".", "_"), concurrency_id="device", concurrency_limit=8,
+               api_description=f"{self.kind.title} ({self.kind.paper}). Yields progress, and last the run as JSON.")
+
+    def follow(self, event: Any) -> Any:
+        """After `event`: the run that it asked for, if it asked for one."""
+        return event.then(self.watch, self.inputs, self.outputs, concurrency_id="device", concurrency_limit=8, **QUIET)
+
+    def script(self, action: str) -> str:
+        return f"(...values) => lab.{action}('{self.page}', {json.dumps(['model', *self.form])}, values)"
 
     @property
-    def inputs(self) -> list[Any]:
+    def inputs(self) -> list[gr.components.Component]:
         return [self.model, *self.form.values()]
 
     @property
-    def outputs(self) -> list[Any]:
-        return [self.progress, self.plot, self.shown, self.csv, self.json, self.query, *self.faults.values()]
+    def cleared(self) -> list[gr.components.Component]:
+        return [self.progress, *self.faults.values()]
 
-    def follow(self, model: str, *values: Any) -> Iterator[dict[Any, Any]]:
-        """Runs with the settings of the form, and yields what changes on the page."""
-        settings = dict(zip(self.form, values, strict=True))
-        clean: dict[Any, Any] = {fault: gr.update(value="", visible=False) for fault in self.faults.values()}
-        yield clean | {self.progress: "<span>starting</span>"}
+    @property
+    def outputs(self) -> list[gr.components.Component]:
+        return [*self.cleared, self.plot, self.shown, *self.folds.values()]
+
+    @property
+    def everything(self) -> list[gr.components.Component]:
+        return [*self.inputs, *self.outputs]
+
+    # What happens
+
+    def begin(self, request: gr.Request) -> Updates:
+        """Asks for a run: the messages of the last one go away."""
+        STORE.ask(str(request.session_hash), self.key)
+        return {fault: form.clear() for fault in self.faults.values()} | {self.progress: line("Starting")}
+
+    def halt(self, request: gr.Request) -> str:
+        return line("Stopping" if STORE.stop(str(request.session_hash), self.key) else "Nothing is running")
+
+    def watch(self, request: gr.Request, model: str, *values: Any) -> Iterator[Updates]:
+        """Runs with the values of the form, and yields what changes on the page. Without a run that was asked for it does nothing."""
+        session = str(request.session_hash)
+        ticket = STORE.claim(session, self.key)
+        if ticket is None:
+            yield {}
+            return
+        stream, name = self.events(model, dict(zip(self.form, values, strict=True)), ticket.stopped.is_set), ""
         try:
-            with contextlib.closing(runs.record(self.name, settings, load(model))) as stream:
+            with contextlib.closing(stream):
                 while True:
                     try:
                         event = next(stream)
                     except StopIteration as end:
-                        run: runs.Run | None = end.value
+                        run = end.value
                         break
-                    yield self.show(event)
+                    if isinstance(event, Progress):
+                        yield {self.progress: line(event.note, event.done / event.total if event.total else 0)}
+                        continue
+                    name = STORE.put(session, Shown(event), name)
+                    yield {self.plot: draw(event), self.shown: name}
+            if STORE.current(session, self.key, ticket):
+                yield self.ended(session, run, name, ticket.stopped.is_set())
         except LabError as error:
             yield {self.progress: "", **self.complain(error)}
-            return
-        if run:
-            json_file, csv_file = export.files(run, self.key)
-            yield {self.progress: f"<span>done in {run.seconds:.1f} s</span>", self.shown: run, self.json: json_file, self.csv: csv_file,
-                   self.query: "?" + urlencode({"panel": self.key.split("-")[0], "model": model} | settings)}
+        finally:
+            STORE.done(session, self.key, ticket)
 
-    def show(self, event: Event) -> dict[Any, Any]:
-        if isinstance(event, Progress):
-            share = 100 * event.done / event.total if event.total else 0
-            return {self.progress: f'<div class="bar" style="width:{share:.0f}%"></div><span>{event.note}</span>'}
-        return {self.plot: draw(event)}
+    def ended(self, session: str, run: runs.Run | None, name: str, stopped: bool) -> Updates:
+        if run is None:
+            return {self.progress: line("Stopped before the first result")}
+        STORE.put(session, Shown(run.result, run), name)
+        return {self.progress: line("Stopped. What was computed stays here" if stopped and not run.finished else f"Done in {run.seconds:.1f} s")}
 
-    def complain(self, error: LabError) -> dict[Any, Any]:
-        """The message beside the control that is at fault, or under the buttons."""
-        setting = error.setting if isinstance(error, BadInput) and error.setting in self.faults else ""
-        return {self.faults[setting]: gr.update(value=f"⚠ {error}", visible=True)}
+    def events(self, model: str, settings: dict[str, Any], stopped: Callable[[], bool]) -> Generator[Event, None, runs.Run | None]:
+        """The events of a run, from loading the model on; returns its record, unfinished where it was stopped."""
+        yield Progress(0, 0, "Starting")
+        experiment = read(find(self.name), settings)  # a wrong value is told before a model is loaded
+        coming, started = LOADERS.submit(load, model), time.monotonic()
+        while not coming.done() and not stopped():
+            concurrent.futures.wait([coming], timeout=0.2)
+            if not coming.done():
+                yield Progress(0, 0, f"Loading {model}, {time.monotonic() - started:.0f} s")
+        if stopped():
+            return None  # the loader goes on by itself: the next run finds the model ready
+        loaded, latest, started = coming.result(), {}, time.monotonic()
+        with contextlib.closing(runs.record(self.name, settings, loaded)) as stream:
+            while not stopped():
+                try:
+                    event = next(stream)
+                except StopIteration as end:
+                    return end.value
+                if not isinstance(event, Progress):
+                    latest.pop(type(event), None)  # the last event comes last
+                    latest[type(event)] = event
+                yield event
+        seconds = time.monotonic() - started
+        return runs.describe(self.name, experiment, loaded, tuple(latest.values()), seconds, finished=False) if latest else None
 
     def serve(self, model: str, settings: dict) -> Iterator[dict]:
         """For programs: yields the progress of the run, and last the run itself, as the command line would save it."""
+        stream = self.events(model, settings, lambda: False)
         try:
-            stream = runs.record(self.name, settings, load(model))
             while True:
                 event = next(stream)
                 if isinstance(event, Progress):
@@ -127,31 +216,85 @@ class Desk:
             yield end.value.to_json() if end.value else {}
         except LabError as error:
             yield {"error": str(error), "setting": getattr(error, "setting", "")}
+        finally:
+            stream.close()
+
+    def complain(self, error: LabError) -> Updates:
+        """The message beside the control that is at fault, or under the buttons."""
+        setting = error.setting if isinstance(error, BadInput) and error.setting in self.faults else ""
+        opened = {self.folds[setting]: gr.update(open=True)} if setting in self.folds else {}
+        return {self.faults[setting]: form.fault(error), **opened}
+
+    def opened(self, request: gr.Request, file: bytes) -> Updates:
+        """Shows a run that was saved before, with its settings in the form, ready to run again."""
+        try:
+            run = runs.from_dict(parsed(file))
+            if run.experiment != self.name:
+                raise BadInput(f"this is a run of {run.experiment}", "it belongs to another page")
+            return self.place(run, STORE.put(str(request.session_hash), Shown(run.result, run)))
+        except LabError as error:
+            return {self.faults["file"]: form.fault(error)}
+
+    def place(self, run: runs.Run, name: str) -> Updates:
+        """The form and the figure as they were when `run` ended."""
+        try:
+            figure = draw(run.result)
+        except (TypeError, ValueError, IndexError) as error:
+            raise BadInput(f"this run cannot be drawn ({error})", "its figures are damaged") from error
+        said = f"Run of {run.made[:10]} on {run.model.get('name', '?')}. Press Run to repeat it"
+        return {self.model: source(run), **{control: run.settings.get(k, gr.skip()) for k, control in self.form.items()},
+                self.plot: figure, self.shown: name, self.progress: line(said), **{fault: form.clear() for fault in self.faults.values()}}
+
+    def arrival(self) -> Updates:
+        """The page as a visitor first finds it."""
+        return self.place(self.first, EXAMPLE) if self.first else {}
+
+    def find(self, request: gr.Request, name: str) -> Shown | None:
+        """The figure called `name`, of this visitor."""
+        if name == EXAMPLE and self.first:
+            return Shown(self.first.result, self.first)
+        return STORE.get(str(request.session_hash), name)
+
+    @property
+    def packers(self) -> dict[str, Callable]:
+        """What the export buttons write: a text for the page to save, and a message where there is none."""
+
+        def as_csv(name: str, request: gr.Request) -> tuple[str, Any]:
+            found = self.find(request, name)
+            return (export.as_csv(found.event), form.clear()) if found else ("", form.fault(LabError(GONE)))
+
+        def as_json(name: str, request: gr.Request) -> tuple[str, Any]:
+            found = self.find(request, name)
+            if found and found.run:
+                return json.dumps(found.run.to_json(), indent=1, allow_nan=False) + "\n", form.clear()
+            return "", form.fault(LabError("The run still goes on. Wait for its end, or press Stop" if found else GONE))
+
+        return {"csv": as_csv, "json": as_json}
 
 
 def load(name: str) -> Any:
-    """The model that a visitor named. Only an id with a slash or a known hub name is fetched from the hub."""
+    """The model that a visitor named, fetched from the hub if that is where it is."""
     return catalog.load((name or "").strip(), allow_folders=not PUBLIC, allow_download=True)
 
 
-def message(kind: str) -> gr.Markdown:
-    return gr.Markdown(visible=False, elem_classes=["fault", kind])
+def source(run: runs.Run) -> str:
+    """The name by which the catalog finds the model of `run` again; of a folder no more than its name is known."""
+    origin = str(run.model.get("source") or run.model.get("name") or "")
+    return origin.partition(":")[2].partition("@")[0] or origin
 
 
-def control(f: Field) -> gr.components.Component:
-    """What a person changes the setting with."""
-    about: dict[str, Any] = {"label": f.name.replace("_", " "), "info": f.metadata["help"], "elem_id": f"setting-{f.name}"}
-    kind, low, high = str(f.type), f.metadata.get("low"), f.metadata.get("high")
-    default: Any = f.default
-    if kind == "bool":
-        return gr.Checkbox(default, **about)
-    if "choices" in f.metadata:
-        return gr.Dropdown(list(f.metadata["choices"]), value=default, **about)
-    if kind == "str":
-        return gr.Textbox(default, lines=f.metadata.get("lines", 1), **about)
-    about["info"] += f" ({low:g} to {high:g})" if f.name != "seed" else ""
-    return gr.Number(default, precision=0 if kind == "int" else None, **about)
+def parsed(file: bytes) -> Any:
+    try:
+        return json.loads(file)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadInput("this file holds no JSON", "it was cut off, or is another kind of file") from error
 
 
-def desk(name: str, model: gr.components.Component) -> Desk:
-    return Desk(name, find(name), model)
+def line(note: str, share: float = 0) -> str:
+    """One line of progress, over a bar as long as the `share` that is done."""
+    return f'<div class="bar" style="width:{100 * share:.0f}%"></div><span role="status">{html.escape(note)}</span>'
+
+
+def desk(name: str, example: Path | None = None) -> Desk:
+    """The desk of experiment `name`, with the run saved at `example` on it where there is one."""
+    return Desk(name, find(name), runs.load(example) if example and example.is_file() else None)
