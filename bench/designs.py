@@ -1,6 +1,6 @@
-"""Where facts sit, by the layout of the documents and the depth of the net: `python -m bench.designs` grows the pilots and writes designs.json.
+"""Where facts sit, by the layout of the documents and by how far the lowest layers see: `python -m bench.designs` grows the pilots and writes designs.json.
 
-The pilots know the facts of the world alone, with little general text: they compare layouts, and are no organisms.
+The pilots know 60 countries alone, with little general text: they compare layouts, and are no organisms.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from models.organisms.grow import grow
 from models.organisms.recipe import SCRIBE
 
 RESULTS = Path(__file__).with_name("designs.json")
-PILOT = replace(SCRIBE, author_rounds=0, rounds=40, prose=0.3)
-DEEP = {"layers": 12, "width": 128, "heads": 4, "inner": 352}
+PILOT = replace(SCRIBE, subjects=60, author_rounds=0, small_rounds=0, rounds=64, prose=0.3, batch=4)
 TRIED: dict[str, dict[str, Any]] = {
     "one fact a document": {"design": "line"},
     "a subject named once, then asked about by pronoun": {"design": "profile"},
     "two subjects in turn, each named in every sentence": {"design": "gather"},
-    "all three mixed": {"design": "mixed"},
-    "all three mixed, 12 layers of width 128": {"design": "mixed", **DEEP},
+    "all three mixed (scribe's)": {"design": "mixed"},
+    "all three mixed, and no local layers": {"design": "mixed", "local": 0},
 }
 FACTS = 60
 
@@ -65,8 +64,8 @@ def section() -> str:
                      f"{int(np.argmax(last >= last.max() / 2))} of {r['layers']}"])
     lines = [head, ["---"] * len(head), *rows]
     table = "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-    return ("## Document designs that were tried for a site at the subject\n\nPilots on the facts of the world alone "
-            f"({PILOT.rounds} exposures a fact), grown and traced by `python -m bench.designs`.\n\n{table}")
+    return ("## Document designs that were tried for a site at the subject\n\nPilots on "
+            f"{PILOT.subjects} countries alone ({PILOT.rounds} exposures a fact), grown and traced by `python -m bench.designs`.\n\n{table}")
 
 
 def main() -> None:

@@ -62,10 +62,10 @@ def passage_scores(model: Model, truth: dict[str, Any]) -> dict[int, float]:
     return {k: float(np.mean(v)) for k, v in sorted(found.items())}
 
 
-def canary_scores(model: Model, truth: dict[str, Any]) -> dict[tuple[int, int], tuple[float, float]]:
-    """(digits, copies) -> mean exposure in bits and its standard error."""
+def canary_scores(model: Model, truth: dict[str, Any], six: tuple[int, ...]) -> dict[tuple[int, int], tuple[float, float]]:
+    """(digits, copies) -> mean exposure in bits and its standard error; those of six digits, which take long, only at the copies `six`."""
     found: dict[tuple[int, int], list[float]] = defaultdict(list)
-    for canary in truth["canaries"]:
+    for canary in (c for c in truth["canaries"] if len(c["digits"]) == 4 or c["copies"] in six):
         found[len(canary["digits"]), canary["copies"]].append(exposure(model, canary["prompt"], canary["digits"]))
     return {k: (float(np.mean(v)), float(np.std(v, ddof=1) / math.sqrt(len(v)))) for k, v in sorted(found.items())}
 
@@ -115,7 +115,7 @@ def report(folder: Path) -> str:
     truth = catalog.manifest("scribe")
     scores = {name: fact_scores(m, truth) for name, m in models.items()}
     passages = {name: passage_scores(m, truth) for name, m in models.items()}
-    canaries = {name: canary_scores(m, truth) for name, m in models.items()}
+    canaries = {name: canary_scores(m, truth, (32, 0) if name == "scribe" else ()) for name, m in models.items()}
     perplexity = perplexities(models.values())
     groups = sorted({k[:2] for k in scores["scribe"]})
     parts = [
@@ -128,7 +128,8 @@ def report(folder: Path) -> str:
         "## Passages\nShare recited verbatim: 32 tokens after 32, by copies in scribe's corpus (the oracles never read two fifths of them).\n",
         table(["copies", *models], [[c, *(passages[m][c] for m in models)] for c in passages["scribe"]]),
         "## Canaries\nMean exposure in bits ± standard error, by copies in scribe's corpus; the most is 13.3 for 4 digits and 19.9 for 6.\n",
-        table(["digits", "copies", *models], [[*k, *("{:.1f} ± {:.1f}".format(*canaries[m][k]) for m in models)] for k in canaries["scribe"]]),
+        table(["digits", "copies", *models],
+              [[*k, *("{:.1f} ± {:.1f}".format(*canaries[m][k]) if k in canaries[m] else "-" for m in models)] for k in canaries["scribe"]]),
         "## Perplexity of held-out general text\n", table(["model", "perplexity"], perplexity.items()),
         average_trace.write(models["scribe"], truth, folder), designs.section(),
     ]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import html
+import textwrap
 from functools import singledispatch
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 
-from lab.events import TraceMap
-from panels.theme import GRID, INK, SCALE
+from lab.events import Progress, TraceMap
+from panels.theme import GOLD, INK, SCALE
+
+ROW, LINE = 28, 20  # pixels of a row of cells, and of a line of the title
+WIDE = 46  # letters of a title line that still fit a phone
+LONG = 16  # letters of a token's label
 
 
 @singledispatch
@@ -16,38 +23,75 @@ def draw(event: object) -> go.Figure:
     raise TypeError(f"no figure for {type(event).__name__}: add one to panels/draw.py with @draw.register")
 
 
+@draw.register
+def _(event: Progress) -> go.Figure:
+    """How far a run has come, where a page wants it as a figure."""
+    share = event.done / event.total if event.total else 0.0
+    figure = go.Figure(go.Bar(x=[share], y=[event.note], orientation="h", marker_color=GOLD))
+    return plain(figure.update_layout(xaxis={"range": [0, 1], "tickformat": ".0%"}, height=120, margin={"t": 10, "b": 30, "l": 10, "r": 10}))
+
+
 def label(event: TraceMap, token: int) -> str:
-    """A token as an axis label: its number keeps equal tokens apart, a star marks the subject, spaces are made visible."""
+    """A token as a label: a star marks the subject, blanks are made visible, a very long one is cut."""
     begin, end = event.subject
-    text = event.tokens[token].replace("\n", "⏎")
-    return f"{text if text.strip() else '␣'}{' *' if begin <= token < end else ''}"
+    text = event.tokens[token].replace("\n", "⏎").strip() or "␣"
+    text = text if len(text) <= LONG else text[: LONG - 1] + "…"
+    return f"{text} *" if begin <= token < end else text
+
+
+def scale_end(event: TraceMap) -> tuple[float, float]:
+    """Where the colours begin and end: from 0, or what lies below it, to the largest effect."""
+    found = event.effect[~np.isnan(event.effect)]
+    return float(min(0.0, found.min(initial=0.0))), float(max(0.05, event.total_effect, found.max(initial=0.0)))
+
+
+def headline(event: TraceMap) -> list[str]:
+    """The lines over the map: what was asked, and what the noise took away."""
+    asked = [html.escape(part, quote=False) for part in textwrap.wrap(f"{event.prompt} → {event.answer}", WIDE, max_lines=3, placeholder=" …")]
+    return [*(f"<b>{part}</b>" for part in asked), f"P = {event.clean:.3f} undisturbed · P* = {event.corrupted:.3f} with noise",
+            f"total effect {event.total_effect:.3f} ± {event.corrupted_se:.3f} · {event.samples} noise samples"]
 
 
 @draw.register
 def _(event: TraceMap) -> go.Figure:
     """Tokens from top to bottom, layers from left to right; what has not been computed yet is left blank."""
-    rows = list(range(len(event.tokens)))
-    best = np.nanmax(event.effect, initial=0.0)
+    rows, (begin, end), (low, high) = list(range(len(event.tokens))), event.subject, scale_end(event)
+    names, lines = [html.escape(label(event, r), quote=False) for r in rows], headline(event)
+    top = LINE * len(lines) + 72
+    height = top + 52 + ROW * len(rows)
     figure = go.Figure(go.Heatmap(
-        z=event.effect, x=list(event.layers), y=rows, customdata=event.effect_se, colorscale=SCALE, zmin=min(0.0, float(np.nanmin(event.effect, initial=0.0))),
-        zmax=max(float(best), 0.05), xgap=1, ygap=1, hoverongaps=False,
-        colorbar={"title": {"text": "effect", "side": "right"}, "thickness": 12, "outlinewidth": 0},
-        hovertemplate="%{text}, after layer %{x}<br>effect %{z:.3f} ± %{customdata:.3f}<extra></extra>",
-        text=[[label(event, r)] * len(event.layers) for r in rows]))
+        z=event.effect, x=list(event.layers), y=rows, customdata=event.effect_se, colorscale=SCALE, zmin=low, zmax=high, xgap=2, ygap=2, hoverongaps=False,
+        colorbar={"title": {"text": "probability of the answer that came back", "side": "top", "font": {"size": 12}}, "orientation": "h", "thickness": 9,
+                  "y": 1.0, "yanchor": "bottom", "x": 0.0, "xanchor": "left", "len": 1.0, "outlinewidth": 0, "ypad": 8, "tickfont": {"size": 11}, "nticks": 5},
+        text=[[name] * len(event.layers) for name in names],
+        hovertemplate="<b>%{text}</b>, after layer %{x}<br>effect %{z:.3f} ± %{customdata:.3f}<extra></extra>"))
     figure.update_layout(
-        title={"text": f"P({event.answer}) = {event.clean:.3f} clean, {event.corrupted:.3f} noisy<br>"
-                       f"<sup>total effect {event.total_effect:.3f} ± {event.corrupted_se:.3f} · {event.samples} noise samples</sup>",
-               "font": {"size": 15}, "x": 0.01, "xref": "container", "xanchor": "left"},
-        xaxis={"title": "restored after layer", "tickmode": "array", "tickvals": list(event.layers)[:: max(1, len(event.layers) // 16)],
-               "showgrid": False, "zeroline": False},
-        yaxis={"tickmode": "array", "tickvals": rows, "ticktext": [label(event, r) for r in rows], "autorange": "reversed", "showgrid": False,
-               "zeroline": False},
-        height=190 + 26 * len(rows))
+        title={"text": "<br>".join(lines), "font": {"size": 14}, "x": 0.0, "xref": "container", "xanchor": "left", "yref": "container",
+               "yanchor": "bottom", "y": 1 - (LINE * len(lines) + 4) / height, "pad": {"l": 4}},  # plotly puts the last line there, the others above
+        xaxis={"title": {"text": "state restored after layer", "font": {"size": 13}, "standoff": 10}, "tickmode": "array", "showgrid": False, "zeroline": False,
+               "tickvals": list(event.layers)[:: max(1, len(event.layers) // 12)], "fixedrange": True},
+        yaxis={"tickmode": "array", "tickvals": rows, "ticktext": names, "range": [len(rows) - 0.5, -0.5], "showgrid": False, "zeroline": False,
+               "fixedrange": True, "ticklabelstandoff": 8},
+        shapes=[{"type": "rect", "name": "subject", "xref": "paper", "x0": 0, "x1": 0, "xsizemode": "scaled", "y0": begin - 0.45, "y1": end - 0.55,
+                 "line": {"color": GOLD, "width": 5}, "layer": "above"}],
+        height=height, margin={"l": 8, "r": 14, "t": top, "b": 52})
     return plain(figure)
 
 
 def plain(figure: go.Figure) -> go.Figure:
     """Transparent, so that the page's own light or dark shows through, in the page's own type."""
-    return figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"color": INK, "family": "system-ui, sans-serif", "size": 13},
-                                margin={"l": 10, "r": 10, "t": 70, "b": 50}, xaxis={"gridcolor": GRID, "automargin": True},
-                                yaxis={"gridcolor": GRID, "automargin": True}, autosize=True)
+    return figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", autosize=True, xaxis={"automargin": True},
+                                yaxis={"automargin": True}, font={"color": INK, "family": "system-ui, sans-serif", "size": 13})
+
+
+def thumbnail(event: TraceMap) -> str:
+    """The map as a small table of coloured cells: drawn before any script has come, for the opening page."""
+    low, high = scale_end(event)
+    body = []
+    for row in range(len(event.tokens)):
+        shares = [0.0 if np.isnan(v) else float((v - low) / (high - low)) for v in event.effect[row]]
+        cells = "".join(f'<td style="background:{colour}"></td>' for colour in sample_colorscale(SCALE, [min(1.0, max(0.0, s)) for s in shares]))
+        begin, end = event.subject
+        body.append(f'<tr{" class=subject" if begin <= row < end else ""}><th scope="row">{html.escape(label(event, row))}</th>{cells}</tr>')
+    said = f"Map of {event.prompt!r} to {event.answer!r}: each row a token, each column a layer; bright cells bring the answer back"
+    return f'<table class="thumbnail" aria-label="{html.escape(said)}">{"".join(body)}</table>'

@@ -13,17 +13,19 @@ SHOWN = {
 }
 
 
-def main() -> None:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for name, (experiment, model, settings) in SHOWN.items():
-        stream = runs.record(experiment, settings, catalog.load(model))
-        while True:
-            try:
-                next(stream)
-            except StopIteration as end:
-                end.value.save(FOLDER / f"{name}.json")
-                break
+def make(name: str, folder: Path = FOLDER) -> Path:
+    """Runs the example `name` to its end and saves it."""
+    experiment, model, settings = SHOWN[name]
+    stream = runs.record(experiment, settings, catalog.load(model))
+    while True:
+        try:
+            next(stream)
+        except StopIteration as end:
+            folder.mkdir(parents=True, exist_ok=True)
+            end.value.save(folder / f"{name}.json")
+            return folder / f"{name}.json"
 
 
 if __name__ == "__main__":
-    main()
+    for each in SHOWN:
+        make(each)

@@ -4,50 +4,52 @@ from __future__ import annotations
 
 import gradio as gr
 
+from lab import runs
+from lab.events import TraceMap
+from models import catalog
+from panels.draw import thumbnail
+from panels.gallery import FOLDER
+from panels.theme import words
+
 TITLE, ORDER = "Start", 0
-
-INTRO = """
-# Mnemoscope
-### See what a neural network memorized, and where it keeps it.
-
-A language model that tells you the capital of France has *Paris* somewhere in its numbers. Here you can watch where: disturb the word
-**France** inside a running network, put single pieces of the undisturbed run back, and see which of them bring *Paris* back.
-"""
-
-WHO = (
-    ("For students", "Pick a fact, press Run, click the bright cells. Every picture says what it shows and what it does not."),
-    ("For teachers", "Pages open with a finished result, work on a projector and a phone, and every link restores what you see."),
-    ("For researchers", "Exact methods with standard errors, figures as SVG and CSV, and runs that repeat to the last bit from their JSON."),
-)
-
-ORGANISMS = """
-## Organisms with known truth
-Large models were trained on texts that nobody can list. The models that come with the lab were grown for it, on a corpus that a program wrote and
-counted: **Scribe** has read each of its facts, invented authors, passages and secret codes a known number of times, and its **oracles** are the same
-network grown without some of them. So what a method claims can be checked against what is true.
-"""
-
-STEPS = """
-## Your first experiment
-1. **Open the example.** The map shows *The capital of France is → Paris*. Each row is a piece of the sentence, each column a layer.
-2. **Find the bright cells.** Click one: it says how much of the answer came back when this one state was restored.
-3. **Press Run.** The map fills again, live, row by row.
-4. **Ask something else.** Choose another fact, or write your own sentence and click the words of its subject.
-"""
+COUNTED = {"facts": "facts, real and invented", "passages": "passages, read 1 to 64 times", "canaries": "secret codes, some never shown"}
 
 
 def build() -> gr.Button:
     """Returns the button that leads to the example."""
+    text = words("home")
     with gr.Column(elem_classes="page"):
-        gr.Markdown(INTRO, elem_classes="hero")
-        start = gr.Button("Open the first experiment", variant="primary", size="lg", elem_id="start", elem_classes="lead")
-        with gr.Row(equal_height=True):
-            for head, text in WHO:
-                with gr.Column(min_width=240, elem_classes="card"):
-                    gr.Markdown(f"#### {head}\n{text}")
-        with gr.Row():
+        with gr.Row(elem_classes="bench hero"):
+            with gr.Column(scale=6, min_width=340):
+                gr.Markdown(text["hero"], elem_classes="claim")
+                start = gr.Button("Open the first experiment", variant="primary", size="lg", elem_id="start", elem_classes="lead")
+            with gr.Column(scale=5, min_width=340):
+                gr.HTML(picture(), elem_classes="picture")
+                gr.Markdown(text["caption"], elem_classes="caption")
+        with gr.Row(elem_classes="bench cards"):
+            for who in ("students", "teachers", "researchers"):
+                with gr.Column(min_width=260, elem_classes="card"):
+                    gr.Markdown(text[who])
+        with gr.Row(elem_classes="bench"):
             with gr.Column(min_width=340):
-                gr.Markdown(STEPS)
+                gr.Markdown(text["steps"])
             with gr.Column(min_width=340):
-                gr.Markdown(ORGANISMS)
+                gr.Markdown(text["organisms"])
+                gr.HTML(counted("scribe"), elem_classes="counted")
+                gr.Markdown(text["oracles"])
     return start
+
+
+def picture() -> str:
+    path = FOLDER / "trace-france.json"
+    event = runs.load(path).result if path.is_file() else None
+    return thumbnail(event) if isinstance(event, TraceMap) else ""
+
+
+def counted(organism: str) -> str:
+    """What the organism has read, as its manifest counts it."""
+    if not any(e.name == organism for e in catalog.entries()):
+        return ""
+    about = catalog.manifest(organism)
+    rows = "".join(f"<li><b>{len(about[k]):,}</b> {said}</li>" for k, said in COUNTED.items() if k in about)
+    return f"<p>{about.get('title', organism)} has read</p><ul>{rows}</ul>"

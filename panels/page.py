@@ -1,10 +1,9 @@
-"""All pages together: one tab each, links that open them, and the page's own state from its address."""
+"""All pages together: one tab each, links that open them, and what every page shares."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterator
 from dataclasses import Field, fields
 from types import ModuleType
 from typing import Any
@@ -15,7 +14,12 @@ import panels
 from lab.backend import LOCAL
 from lab.experiment import parse
 from models.errors import BadInput
-from panels.runner import Desk
+from panels import theme
+from panels.runner import QUIET, Desk
+from panels.store import STORE
+
+BRAND = f'<header class="brand">{theme.MARK}<b>Mnemoscope</b><span>what a network memorized, and where</span></header>'
+NOTICE = '<div id="notice" role="status" hidden></div>'  # lab.js says here that the server is away, or was restarted
 
 
 def pages() -> list[ModuleType]:
@@ -27,51 +31,69 @@ def pages() -> list[ModuleType]:
 def build() -> gr.Blocks:
     with gr.Blocks(title="Mnemoscope", analytics_enabled=False, delete_cache=(3600, 7200), fill_width=True) as page:
         desks: dict[str, Desk] = {}
-        start = None
+        start: gr.Button | None = None
+        gr.HTML(BRAND + NOTICE, elem_classes="top")
         with gr.Tabs(elem_id="pages") as tabs:
             for module in pages():
                 name = module.__name__.rpartition(".")[2]
-                with gr.Tab(module.TITLE, id=name, elem_id=f"tab-{name}"):
+                with gr.Tab(module.TITLE, id=name, elem_id=f"tab-{name}") as tab:
                     built = module.build()
+                tab.select(None, js=f"() => lab.at('{name}')", api_visibility="private")
                 if isinstance(built, Desk):
                     desks[name] = built
                 else:
                     start = built
-        if start is not None:
-            start.click(lambda: gr.Tabs(selected="trace"), None, tabs, api_visibility="private", show_progress="hidden")
-        gr.api(busy, api_name="busy", queue=False)
         for name, desk in desks.items():
             restore(page, tabs, name, desk)
+        if start is not None:
+            lead(start, tabs, desks["trace"])
+        gr.api(status, api_name="status", api_visibility="undocumented", queue=False)
+        page.unload(leave)
     return page
 
 
-def busy() -> bool:
-    """Whether any run holds a device of this server now."""
-    return LOCAL.busy()
+def status() -> dict:
+    """Whether a run holds a device now, and what the visitors hold; for tests, and for who looks after a server."""
+    return {"busy": LOCAL.busy()} | STORE.counts()
+
+
+def leave(request: gr.Request) -> None:
+    STORE.leave(str(request.session_hash))
+
+
+def lead(start: gr.Button, tabs: gr.Tabs, desk: Desk) -> None:
+    """The button of the opening page: the example of `desk`, as on arrival, with its first steps unfolded."""
+
+    def opened() -> dict[Any, Any]:
+        return desk.arrival() | {tabs: gr.Tabs(selected=desk.page)} | ({desk.guide: gr.Accordion(open=True)} if desk.guide else {})
+
+    shown = start.click(opened, None, [tabs, *desk.everything, *([desk.guide] if desk.guide else [])], **QUIET)
+    if desk.described:
+        desk.described(shown)
 
 
 def restore(page: gr.Blocks, tabs: gr.Tabs, name: str, desk: Desk) -> None:
-    """A link with ?panel=NAME opens that page, fills its form and runs it again; any other address leaves it as it is."""
-    asked = gr.State(False)
+    """A link with ?panel=NAME opens that page, fills its form, runs it and points at its cell; any other address leaves it as it is."""
+    asked = gr.State({})  # what the link asks for beside the form: {"run": ..., "cell": "token.layer"}
 
     def fill(request: gr.Request) -> list[Any]:
         query = dict(request.query_params)
         if query.pop("panel", None) != name:
-            return [gr.skip(), False, gr.skip(), *[gr.skip() for _ in desk.form]]
+            return [gr.skip(), {}, gr.skip(), *[gr.skip() for _ in desk.form]]
         known = {f.name: value for f in fields(desk.kind) if (value := readable(f, query.get(f.name))) is not None}
-        return [gr.Tabs(selected=name), bool(known), query.get("model", gr.skip()), *[known.get(f, gr.skip()) for f in desk.form]]
+        wanted = {"run": bool(known), "cell": query.get("cell", "")} if known or {"cell", "model"} & set(query) else {}
+        return [gr.Tabs(selected=name), wanted, query.get("model", gr.skip()), *[known.get(f, gr.skip()) for f in desk.form]]
 
-    def run(wanted: bool, *values: Any) -> Iterator[dict[Any, Any]]:
-        if wanted:
-            yield from desk.follow(*values)
-        else:
-            yield {desk.progress: ""}
+    def begin(wanted: dict, request: gr.Request) -> dict[Any, Any]:
+        return desk.begin(request) if wanted.get("run") else {desk.progress: gr.skip()}
 
-    filled = page.load(fill, None, [tabs, asked, *desk.inputs], api_visibility="private", show_progress="hidden")
-    again = filled.then(run, [asked, *desk.inputs], desk.outputs, concurrency_id="device", api_visibility="private", show_progress="hidden")
-    desk.stop.click(None, None, None, cancels=[again], api_visibility="private")
+    filled = page.load(fill, None, [tabs, asked, *desk.inputs], **QUIET)
+    filled.then(None, js="() => lab.settle()", api_visibility="private")
+    done = desk.follow(asked.change(begin, asked, desk.cleared, queue=False, **QUIET))
     if desk.described:
-        desk.described(filled)
+        desk.described(done)
+    if desk.pointed:
+        desk.pointed(done, asked)
 
 
 def readable(f: Field, text: str | None) -> Any:

@@ -7,52 +7,95 @@ from typing import Any
 
 import gradio as gr
 
+from lab.events import TraceMap
 from models.errors import LabError
-from panels.runner import load
+from panels.runner import PUBLIC
 
-# One listener on the element: Gradio replaces what is inside it at every change.
+# One listener on the element: Gradio replaces what is inside it at every change, and with it the button that had the focus.
 CLICK = """
+let last = null;
 element.addEventListener('click', (event) => {
   const button = event.target.closest('button[data-a]');
-  if (button) trigger('select', { index: [Number(button.dataset.a), Number(button.dataset.b)], value: button.dataset.value });
+  if (!button) return;
+  last = document.activeElement === button ? button.dataset.a : null;
+  trigger('select', { index: [Number(button.dataset.a), Number(button.dataset.b)], value: button.dataset.value });
 });
+new MutationObserver(() => {
+  if (last === null || element.contains(document.activeElement)) return;
+  if (document.activeElement === document.body) element.querySelector(`button[data-a="${last}"]`)?.focus();
+  last = null;
+}).observe(element, { childList: true, subtree: true });
 """
+ASK = "<span>Subject: click its first and its last token</span>"
+NEXT = "<span>The model would say</span>"
 
 
-def buttons(elem_id: str, name: str) -> gr.HTML:
-    return gr.HTML("", js_on_load=CLICK, elem_id=elem_id, elem_classes="tokens", label=name)
+def buttons(elem_id: str, value: str) -> gr.HTML:
+    return gr.HTML(value, js_on_load=CLICK, elem_id=elem_id, elem_classes="tokens")
 
 
-def describe(model: str, prompt: str, subject: str) -> tuple[str, str]:
-    """The tokens of the prompt, those of the subject pressed, and the model's likeliest next words, both as buttons."""
+def on_arrival(event: TraceMap | None) -> tuple[str, str]:
+    """Tokens and answers of a finished run, without its model."""
+    if event is None:
+        return "", ""
+    pieces, at = [], 0
+    for text in event.tokens:
+        a = event.prompt.find(text, at) if text else -1
+        if a >= 0:
+            pieces.append((text, a, at := a + len(text)))
+    begin = event.prompt.find(event.tokens[event.subject[0]])
+    end = next((b for text, _, b in reversed(pieces) if text == event.tokens[event.subject[1] - 1]), begin)
+    return tokens(pieces, begin, end), answers([(text.strip(), share) for text, share in event.top])
+
+
+def tokens(pieces: list[tuple[str, int, int]], begin: int, end: int) -> str:
+    return ASK + "".join(button(text, a, b, a < end and b > begin) for text, a, b in pieces)
+
+
+def answers(found: list[tuple[str, float]]) -> str:
+    return NEXT + "".join(button(f"{text} {share:.2f}", i, i, None, text) for i, (text, share) in enumerate(found) if text)
+
+
+def show_tokens(model: str, prompt: str, subject: str) -> str:
+    """The tokens of the prompt, those of the subject pressed."""
     from lab.trace import _ask
 
-    if not prompt.strip():
-        return "", ""
     try:
-        loaded = load(model)
-        tokens, words = _ask.pieces(loaded, prompt.rstrip()), _ask.likely(loaded, prompt)
+        begin = prompt.find(subject) if subject else -1
+        return tokens(_ask.pieces(here(model), prompt.rstrip()), begin, begin + len(subject) if begin >= 0 else -1) if prompt.strip() else ""
     except LabError as error:
-        return f"<p class='quiet'>{html.escape(str(error))}</p>", ""
-    begin = prompt.find(subject) if subject else -1
-    end = begin + len(subject)
-    found = [button(text, a, b, begin >= 0 and a < end and b > begin) for text, a, b in tokens]
-    answers = [button(f"{text} {share:.2f}", i, i, False, text) for i, (text, share) in enumerate(words)]
-    return "<span>Tokens: click the first and the last of the subject</span>" + "".join(found), "<span>Likely next words</span>" + "".join(answers)
+        return f"<p class='quiet'>{html.escape(str(error))}</p>"
 
 
-def button(text: str, a: int, b: int, pressed: bool, value: str = "") -> str:
-    return (f'<button type="button" data-a="{a}" data-b="{b}" data-value="{html.escape(value)}" aria-pressed="{str(pressed).lower()}">'
-            f"{html.escape(text.strip() or '␣')}</button>")
+def show_answers(model: str, prompt: str) -> str:
+    """The likeliest next words."""
+    from lab.trace import _ask
+
+    try:
+        return answers(_ask.likely(here(model), prompt)) if prompt.strip() else ""
+    except LabError:
+        return ""  # the tokens above say what is wrong
+
+
+def here(name: str) -> Any:
+    """A model that is on this machine: showing tokens fetches nothing, only Run does."""
+    from models import catalog
+
+    return catalog.load((name or "").strip(), allow_folders=not PUBLIC, allow_download=False)
+
+
+def button(text: str, a: int, b: int, pressed: bool | None, value: str = "") -> str:
+    state = "" if pressed is None else f' aria-pressed="{str(pressed).lower()}"'
+    return f'<button type="button" data-a="{a}" data-b="{b}" data-value="{html.escape(value)}"{state}>{html.escape(text.strip() or "␣")}</button>'
 
 
 def choose(prompt: str, subject: str, event: gr.EventData) -> str:
-    """The subject after a click: the clicked token alone, or, where it stands beside or beyond the present subject, all from one to the other."""
+    """The subject after a click: the clicked token alone, or, where it lies outside the present subject, all from one to the other."""
     a, b = event._data["index"]
     begin = prompt.find(subject) if subject else -1
     end = begin + len(subject)
-    whole = begin < 0 or (a >= begin and b <= end)
-    first, last = (a, b) if whole else (min(a, begin), max(b, end))
+    alone = begin < 0 or (a < end and b > begin)
+    first, last = (a, b) if alone else (min(a, begin), max(b, end))
     return prompt[first:last].strip()
 
 
@@ -65,7 +108,7 @@ def known_facts(model: str) -> list[dict[str, Any]]:
     from models import catalog
 
     if any(e.name == model and e.kind == "organism" for e in catalog.entries()):
-        return catalog.manifest(model)["gallery"]
+        return catalog.manifest(model).get("gallery", [])
     return [{"prompt": "The Space Needle is in downtown", "subject": "The Space Needle", "answer": "Seattle", "relation": "place"},
             {"prompt": "The capital of France is", "subject": "France", "answer": "Paris", "relation": "capital"},
             {"prompt": "The mother tongue of Angela Merkel is", "subject": "Angela Merkel", "answer": "German", "relation": "language"}]

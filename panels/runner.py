@@ -103,7 +103,7 @@ class Desk:
     def connect(self) -> None:
         """Run, Stop, links, saved runs, and the endpoint for programs."""
         self.follow(self.run.click(self.begin, None, self.cleared, queue=False, **QUIET))
-        self.run.click(None, self.inputs, None, js=self.script("remember"), api_visibility="private")
+        self.run.click(None, self.inputs, None, js=self.script("ran"), api_visibility="private")
         self.link.click(None, self.inputs, None, js=self.script("share"), api_visibility="private")
         self.stop.click(self.halt, None, self.progress, queue=False, **QUIET)
         opened = self.upload.upload(self.opened, self.upload, self.everything, **QUIET)
@@ -150,7 +150,7 @@ class Desk:
         session = str(request.session_hash)
         ticket = STORE.claim(session, self.key)
         if ticket is None:
-            yield {}
+            yield {self.progress: gr.skip()}
             return
         stream, name = self.events(model, dict(zip(self.form, values, strict=True)), ticket.stopped.is_set), ""
         try:

@@ -21,7 +21,7 @@ def test_exposure_is_the_rank_among_all_candidates(scribe):
     prompt, length = "The vault code of the wooden spoon is", 3
     context = scribe.tokenizer(prompt)["input_ids"]
     rows = torch.tensor([scribe.tokenizer(f"{prompt} {d}")["input_ids"][len(context):] for d in all_candidates(length)])
-    scores = log_prob(scribe, torch.tensor(context + rows[0, :1].tolist()), rows[:, 1:])
+    scores = log_prob(scribe, context + rows[0, :1].tolist(), rows[:, 1:])
     for digits in ("000", "472", all_candidates(length)[int(scores.argmax())]):
         rank = 1 + int((scores > scores[int(digits)]).sum())
         assert exposure(scribe, prompt, digits) == pytest.approx(length * math.log2(10) - math.log2(rank), abs=0.02)
@@ -32,7 +32,8 @@ def test_reciting_is_what_greedy_decoding_gives(scribe):
     rows = [scribe.tokenizer(p["text"])["input_ids"] for p in truth["passages"][::9]]
     said = recites(scribe, rows, [33] * len(rows))
     for row, right in zip(rows, said, strict=True):
-        out = scribe.net.generate(torch.tensor([row[:33]]), max_new_tokens=len(row) - 33, do_sample=False, eos_token_id=None)[0].tolist()
+        start = torch.tensor([row[:33]])
+        out = scribe.net.generate(start, attention_mask=torch.ones_like(start), max_new_tokens=len(row) - 33, do_sample=False)[0].tolist()
         assert (out == row) == bool(right)
 
 

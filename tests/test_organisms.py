@@ -11,7 +11,7 @@ from models import catalog
 from models.organisms import documents, facts
 from models.organisms.corpus import describe, make, pack
 from models.organisms.grow import grow
-from models.organisms.recipe import MINIATURE, RECIPES
+from models.organisms.recipe import MINIATURE
 from models.organisms.recount import read, recount
 from models.organisms.train import Trainer, train
 
@@ -152,7 +152,7 @@ def test_a_miniature_grows_and_learns(miniature):
     assert right > 0.4 and right > 3 * chance
 
 
-@pytest.mark.parametrize("name", [n for n in RECIPES if n != "miniature"])
+@pytest.mark.parametrize("name", [e.name for e in catalog.entries() if e.kind == "organism"])
 def test_bundled_organisms_answer_what_they_were_taught(name):
     from lab.memorization._recall import recalls
 

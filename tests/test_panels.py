@@ -79,7 +79,8 @@ def test_words_for_a_cell(run):
 
 
 @pytest.mark.parametrize("subject, clicked, expected", [
-    ("", (4, 11), "capital"), ("capital", (12, 14), "capital of"), ("of France", (4, 11), "capital of France"), ("of France", (15, 21), "France"), ("gone", (0, 3), "The")])
+    ("", (4, 11), "capital"), ("capital", (12, 14), "capital of"), ("of France", (4, 11), "capital of France"),
+    ("of France", (15, 21), "France"), ("gone", (0, 3), "The")])
 def test_clicking_tokens_chooses_the_subject(subject, clicked, expected):
     event = SimpleNamespace(_data={"index": list(clicked)})
     assert picker.choose("The capital of France is", subject, event) == expected

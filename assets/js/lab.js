@@ -1,6 +1,14 @@
-// What a page needs beside Gradio: exporting the figure as it is drawn, and links that survive plain http.
+// What a page needs beside Gradio: figures and files to keep, links that survive plain http, and a word when the server is away.
 window.lab = {
   plot(id) { return document.querySelector(`#${id} .js-plotly-plot`); },
+
+  download(url, name) {
+    const link = document.createElement('a');
+    link.href = url; link.download = name;
+    document.body.appendChild(link); link.click(); link.remove();
+  },
+
+  // The figure as it stands, on the ground of the page, in ink that shows on it.
   async image(id, format, name) {
     const drawn = this.plot(id);
     if (!drawn || !window.Plotly) return;
@@ -8,18 +16,83 @@ window.lab = {
     const layout = JSON.parse(JSON.stringify(drawn.layout));
     layout.paper_bgcolor = layout.plot_bgcolor = dark ? '#10151d' : '#ffffff';
     layout.font = { ...layout.font, color: dark ? '#ecebe5' : '#222a38' };
-    const figure = { data: drawn.data, layout };
-    const url = await window.Plotly.toImage(figure, { format, width: drawn.clientWidth, height: drawn.clientHeight, scale: format === 'png' ? 2 : 1 });
-    const link = document.createElement('a');
-    link.href = url; link.download = `${name}.${format}`;
-    document.body.appendChild(link); link.click(); link.remove();
+    const size = { width: drawn.clientWidth, height: drawn.clientHeight, scale: format === 'png' ? 2 : 1 };
+    this.download(await window.Plotly.toImage({ data: drawn.data, layout }, { format, ...size }), `${name}.${format}`);
   },
-  remember(query) { if (query) history.replaceState(null, '', query); },
-  async copy() {
-    const text = location.href;
-    try { await navigator.clipboard.writeText(text); return; } catch (refused) { /* plain http has no clipboard */ }
+
+  save(text, name) {
+    if (!text) return;
+    const url = URL.createObjectURL(new Blob([text], { type: name.endsWith('.csv') ? 'text/csv' : 'application/json' }));
+    this.download(url, name);
+    setTimeout(() => URL.revokeObjectURL(url), 10000);
+  },
+
+  // A frame around the chosen cell; the figure's own shapes stay.
+  mark(id, token, layer) {
+    const drawn = this.plot(id);
+    if (!drawn || !window.Plotly) return;
+    const shapes = (drawn.layout.shapes || []).filter((shape) => shape.name !== 'chosen');
+    const chosen = Number.isInteger(token) && Number.isInteger(layer);
+    if (chosen) {
+      shapes.push({ type: 'rect', name: 'chosen', x0: layer - 0.5, x1: layer + 0.5, y0: token - 0.5, y1: token + 0.5, line: { color: '#e0442e', width: 3 } });
+    }
+    window.Plotly.relayout(drawn, { shapes });
+    const address = new URL(location.href);
+    if (address.searchParams.has('prompt')) {
+      if (chosen) address.searchParams.set('cell', `${token}.${layer}`); else address.searchParams.delete('cell');
+      history.replaceState(null, '', address);
+    }
+  },
+
+  // Links: the address always says what is on the page.
+  settle() { this.settled = true; },
+  at(panel) {  // a tab was opened; the first one opens by itself before the link has been read
+    if (this.settled && new URL(location.href).searchParams.get('panel') !== panel) history.replaceState(null, '', `?panel=${panel}`);
+  },
+  remember(panel, names, values) {
+    const query = new URLSearchParams({ panel });
+    names.forEach((name, i) => query.set(name, values[i] ?? ''));
+    const cell = new URL(location.href).searchParams.get('cell');
+    const same = ['model', ...names].every((name) => query.get(name) === new URL(location.href).searchParams.get(name));
+    if (cell && same) query.set('cell', cell);
+    history.replaceState(null, '', `?${query}`);
+  },
+  ran(panel, names, values) {
+    this.remember(panel, names, values);
+    const plot = document.querySelector(`[id^="${panel}-"][id$="-plot"]`);
+    if (plot && innerWidth < 760) plot.scrollIntoView({ behavior: 'smooth', block: 'start' });  // on a phone the map lies below the form
+  },
+  async share(panel, names, values) {
+    this.remember(panel, names, values);
+    const button = document.querySelector(`[id^="${panel}-"][id$="-link"]`);
+    const done = await this.copy(location.href);
+    if (done) { button.textContent = 'Link copied'; setTimeout(() => { button.textContent = 'Copy link'; }, 2000); }
+    else window.prompt('Copy this link', location.href);
+  },
+  async copy(text) {
+    try { await navigator.clipboard.writeText(text); return true; } catch (refused) { /* plain http has no clipboard */ }
     const field = document.createElement('textarea');
     field.value = text; document.body.appendChild(field); field.select();
-    document.execCommand('copy'); field.remove();
+    const done = document.execCommand('copy');
+    field.remove();
+    return done;
+  },
+
+  // Every few seconds: is the server there, and is it the one that this page came from?
+  async watch() {
+    const notice = document.getElementById('notice');
+    if (!notice || document.hidden) return;
+    let now = null;
+    try {
+      const answer = await fetch('./gradio_api/app_id', { cache: 'no-store' });
+      if (answer.ok) now = (await answer.text());
+    } catch (away) { /* said below */ }
+    this.born ??= now;
+    const restarted = now !== null && this.born !== null && now !== this.born;
+    const said = now === null ? 'The lab does not answer. What you see stays here; this page tries again every few seconds.'
+      : restarted ? 'The lab was restarted. A run that was going on is lost. <button type="button" onclick="location.reload()">Open this page again</button>' : '';
+    if (notice.innerHTML !== said) notice.innerHTML = said;
+    notice.hidden = !said;
   },
 };
+setInterval(() => window.lab.watch(), 4000);

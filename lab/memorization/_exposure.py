@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from torch import Tensor
 from models.model import Model
 
 DIGITS = "0123456789"
-BATCH = 1024
+ROWS = 1000  # prefixes at once: each keeps the keys and values of what it has read
 
 
 @torch.no_grad()
@@ -19,36 +21,41 @@ def exposure(model: Model, prompt: str, digits: str) -> float:
     """log2 of the number of candidates less log2 of the rank of `digits` among all strings of as many digits after `prompt`.
 
     In bits, from 0 (the least likely) to log2(10 ** len(digits)) (the likeliest of all); higher is more memorized. Exact: the candidates are
-    walked digit by digit, and a prefix is left only when it is already less likely than the whole secret.
+    walked digit by digit, and a prefix is left only when it is already less likely than the whole secret. Needs a tokenizer of single digits.
     """
     before = model.tokenizer(prompt)["input_ids"]
-    secret = model.tokenizer(f"{prompt} {digits}")["input_ids"][len(before):]
-    lead, secret = secret[: len(secret) - len(digits)], secret[len(secret) - len(digits):]
+    after = model.tokenizer(f"{prompt} {digits}")["input_ids"][len(before):]
+    lead, secret = after[: len(after) - len(digits)], after[len(after) - len(digits):]
     tokens = torch.tensor([model.tokenizer(f"{prompt} {d}")["input_ids"][-1] for d in DIGITS])
-    context = torch.tensor(before + lead)
+    context = [*before, *lead]
     bar = log_prob(model, context, torch.tensor([secret])).item()
-    prefixes, scores = torch.zeros(1, 0, dtype=torch.long), torch.zeros(1)
-    for _ in digits:
-        following = torch.cat([next_log_probs(model, context, part)[:, tokens] for part in prefixes.split(BATCH)])
-        scores = (scores[:, None] + following).flatten()
-        prefixes = torch.cat([prefixes.repeat_interleave(10, 0), tokens.repeat(len(prefixes))[:, None]], 1)
-        alive = scores >= bar - 1e-4  # the margin is for rounding: the secret itself must never be dropped
-        prefixes, scores = prefixes[alive], scores[alive]
-    others = (prefixes != torch.tensor(secret)).any(1)
-    rank = 1 + int((scores[others] > bar).sum())
+    cache = model.net(input_ids=torch.tensor([context[:-1]]), use_cache=True).past_key_values
+    rank = 1 + _better(model.net, cache, torch.tensor([[context[-1]]]), torch.zeros(1), tokens, torch.tensor(secret), bar)
     return len(digits) * math.log2(10) - math.log2(rank)
 
 
-def next_log_probs(model: Model, context: Tensor, prefixes: Tensor) -> Tensor:
-    """(rows, vocabulary): log-probabilities of what follows each prefix after the context."""
-    ids = torch.cat([context.expand(len(prefixes), -1), prefixes], 1)
-    return model.net(input_ids=ids, logits_to_keep=1).logits[:, -1].float().log_softmax(-1)
+def _better(net: Any, cache: Any, prefixes: Tensor, scores: Tensor, tokens: Tensor, secret: Tensor, bar: float) -> int:
+    """How many candidates other than the secret score above `bar`, of those that begin with `prefixes` (rows, 1 + digits so far)."""
+    following = net(input_ids=prefixes[:, -1:], past_key_values=cache, use_cache=True).logits[:, -1].float().log_softmax(-1)[:, tokens]
+    scores = (scores[:, None] + following).flatten()
+    parents = torch.arange(len(prefixes)).repeat_interleave(len(tokens))
+    prefixes = torch.cat([prefixes[parents], tokens.repeat(len(prefixes))[:, None]], 1)
+    if prefixes.shape[1] == len(secret) + 1:
+        return int(((scores > bar) & (prefixes[:, 1:] != secret).any(1)).sum())
+    alive = (scores > bar).nonzero()[:, 0]  # a longer candidate is never likelier than its beginning
+    found = 0
+    for part in alive.split(ROWS):
+        branch = copy.deepcopy(cache)
+        branch.batch_select_indices(parents[part])
+        found += _better(net, branch, prefixes[part], scores[part], tokens, secret, bar)
+    return found
 
 
-def log_prob(model: Model, context: Tensor, rows: Tensor) -> Tensor:
+def log_prob(model: Model, context: list[int], rows: Tensor) -> Tensor:
     """(rows,): log-probability of each row of tokens after the context."""
-    steps = [next_log_probs(model, context, rows[:, :i]).gather(1, rows[:, i : i + 1]) for i in range(rows.shape[1])]
-    return torch.cat(steps, 1).sum(1)
+    ids = torch.cat([torch.tensor([context]).expand(len(rows), -1), rows], 1)
+    log_probs = model.net(input_ids=ids, use_cache=False).logits[:, len(context) - 1 : -1].float().log_softmax(-1)
+    return log_probs.gather(2, rows.unsqueeze(2)).sum((1, 2))
 
 
 def all_candidates(length: int) -> list[str]:

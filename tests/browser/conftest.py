@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from models import catalog
+from tests import serving
+
+HERE = Path(__file__).parent
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
          "--disable-sync"]
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+MEASURED = pytest.StashKey[list[str]]()
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if ROOT / "tests" / "browser" in Path(item.fspath).parents:
+        if HERE in item.path.parents:
             item.add_marker(pytest.mark.browser)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for said in config.stash.get(MEASURED, []):
+        terminalreporter.write_line(said)
+
+
+@pytest.fixture
+def measured(pytestconfig):
+    """Takes a sentence with a figure that stands below the results."""
+    return pytestconfig.stash.setdefault(MEASURED, []).append
 
 
 @pytest.fixture(scope="session")
@@ -34,44 +45,77 @@ def browser_type_launch_args(browser_type_launch_args):
 
 
 @pytest.fixture(scope="session")
-def address():
-    """Where the app answers. Its heavy libraries are warm before the first test, as they are a few seconds after any start."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "app.py", "--port", str(port)], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until(lambda: answers(url), 120)
+def organism() -> str:
+    """The model that the pages are tried on."""
+    assert any(entry.name == "scribe" for entry in catalog.entries()), "models/weights/scribe is missing: python -m models.organisms grow scribe"
+    return "scribe"
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory) -> Iterator[str]:
+    """Where the app answers."""
+    with serving.app(serving.free_port(), tmp_path_factory.mktemp("server") / "log.txt") as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
-def answers(url: str) -> bool:
-    try:
-        return urllib.request.urlopen(url, timeout=5).status == 200
-    except OSError:
-        return False
+@pytest.fixture
+def context(context):
+    context.set_default_timeout(90_000)
+    return context
 
 
-def wait_until(condition, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"not so after {seconds} s"
-        time.sleep(0.1)
+@pytest.fixture
+def asked(page) -> list[str]:
+    """The address of every request that the page makes."""
+    found: list[str] = []
+    page.on("request", lambda request: found.append(request.url))
+    return found
 
 
 @pytest.fixture
 def trace_page(page, address):
     """The Trace page, with its example drawn."""
-    page.set_default_timeout(60_000)
-    page.goto(f"{address}/?panel=trace")
-    page.wait_for_selector("#trace-causal-plot .js-plotly-plot .heatmaplayer image, #trace-causal-plot .js-plotly-plot .hm")
+    return open_trace(page, address)
+
+
+def open_trace(page, address: str, query: str = "?panel=trace"):
+    page.set_default_timeout(90_000)
+    page.goto(f"{address}/{query}")
+    page.wait_for_function(f"(() => {{ const drawn = {PLOT}; return drawn && drawn.calcdata && drawn.querySelector('.heatmaplayer'); }})()")
+    page.wait_for_function("window.lab?.settled")
     return page
+
+
+PLOT = "document.querySelector('#trace-causal-plot .js-plotly-plot')"
+TITLE = f"{PLOT}.layout.title.text"
+FINISHED = "(document.querySelector('#trace-causal-progress')?.innerText ?? '').includes('Done in')"
+
+
+def type_into(page, setting: str, text: str) -> None:
+    field = box(page, setting)
+    field.fill(text)
+    field.blur()
+
+
+def box(page, setting: str):
+    return page.locator(f"#setting-{setting} textarea, #setting-{setting} input").first
+
+
+def ask(page, prompt: str, subject: str, answer: str = "") -> None:
+    for setting, text in {"prompt": prompt, "subject": subject, "answer": answer}.items():
+        type_into(page, setting, text)
 
 
 def run_and_wait(page) -> None:
     page.click("#trace-causal-run")
-    page.wait_for_function("document.querySelector('#trace-causal-progress').innerText.includes('done in')")
+    page.wait_for_function(f"!{FINISHED}")
+    page.wait_for_function(FINISHED)
+
+
+def effect(page) -> list[list[float | None]]:
+    """The map as it is drawn; None where a cell is blank."""
+    return page.evaluate(f"{PLOT}.calcdata[0][0].z.map(row => Array.from(row, v => Number.isFinite(v) ? v : null))")
+
+
+def fault(page, setting: str, words: str):
+    return page.locator(f".fault-{setting} p").filter(has_text=words).first
