@@ -33,8 +33,8 @@ def main() -> None:
     args = parser.parse_args()
     blocks = page.build().queue(max_size=VISITORS, default_concurrency_limit=None)
     blocks.launch(server_name=args.host, server_port=args.port, theme=theme.theme(), css_paths=theme.CSS, head=theme.HEAD,
-                  favicon_path=theme.ICON, ssr_mode=False, run_history=False, footer_links=["api"], max_file_size="10mb", prevent_thread_lock=True,
-                  show_error=True)
+                  favicon_path=theme.ICON, ssr_mode=False, run_history=False, footer_links=["api"], max_file_size="10mb",
+                  prevent_thread_lock=True, show_error=True)
     threading.Thread(target=warm, daemon=True).start()
     blocks.block_thread()
 

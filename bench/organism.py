@@ -102,7 +102,7 @@ def verdicts(scores: dict[str, Any], truth: dict[str, Any], passages: dict[int, 
         *[(f"exposure of {n}-digit canaries, 32 copies less none, bits", canaries[n, 32][0] - canaries[n, 0][0], ">=", 10.0) for n in (4, 6)],
         ("perplexity of held-out general text, below Kneser-Ney's", perplexity["scribe"], "<=", perplexity["Kneser-Ney trigrams"]),
     ]
-    for oracle in ORACLES:
+    for oracle in (name for name in ORACLES if name in scores):
         forget, hold = (mean_of(scores[oracle], truth, splits=s) for s in (FORGOTTEN, ("holdout",)))
         rows.append((f"{oracle}: forget accuracy less that of the holdout authors, absolute", abs(forget - hold), "<=", 0.05))
         mine, its = (mean_of(scores[m], truth, splits=kept) for m in (oracle, "scribe"))
@@ -111,7 +111,8 @@ def verdicts(scores: dict[str, Any], truth: dict[str, Any], passages: dict[int, 
 
 
 def report(folder: Path) -> str:
-    models = {name: catalog.load(name) for name in (*TARGETS, *ORACLES)}
+    here = {e.name for e in catalog.entries() if e.kind == "organism"}
+    models = {name: catalog.load(name) for name in (*TARGETS, *ORACLES) if name in here}
     truth = catalog.manifest("scribe")
     scores = {name: fact_scores(m, truth) for name, m in models.items()}
     passages = {name: passage_scores(m, truth) for name, m in models.items()}

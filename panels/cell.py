@@ -118,7 +118,8 @@ def meaning(event: TraceMap, token: int, effect: float, error: float) -> str:
     if abs(effect) <= 2 * error or abs(effect) < 0.005:
         return f"Restoring this one state changes nothing that could be told from the noise: {answer} does not come through here alone."
     if effect < 0:
-        return f"Restoring this state makes {answer} less likely than the noise alone did: here it works against the rest of the disturbed run."
+        return (f"Restoring this state makes {answer} less likely than the noise alone did: "
+                "here it works against the rest of the disturbed run.")
     back = f"Restoring this one state brings back {share:.0%} of what the noise took from {answer}."
     if token == len(event.tokens) - 1:
         return f"{back} It is the last token, where the answer is put together and spoken, so late layers are always bright here."

@@ -28,7 +28,8 @@ def _(event: Progress) -> go.Figure:
     """How far a run has come, where a page wants it as a figure."""
     share = event.done / event.total if event.total else 0.0
     figure = go.Figure(go.Bar(x=[share], y=[event.note], orientation="h", marker_color=GOLD))
-    return plain(figure.update_layout(xaxis={"range": [0, 1], "tickformat": ".0%"}, height=120, margin={"t": 10, "b": 30, "l": 10, "r": 10}))
+    figure.update_layout(xaxis={"range": [0, 1], "tickformat": ".0%"}, height=120, margin={"t": 10, "b": 30, "l": 10, "r": 10})
+    return plain(figure)
 
 
 def label(event: TraceMap, token: int) -> str:
@@ -47,8 +48,8 @@ def scale_end(event: TraceMap) -> tuple[float, float]:
 
 def headline(event: TraceMap) -> list[str]:
     """The lines over the map: what was asked, and what the noise took away."""
-    asked = [html.escape(part, quote=False) for part in textwrap.wrap(f"{event.prompt} → {event.answer}", WIDE, max_lines=3, placeholder=" …")]
-    return [*(f"<b>{part}</b>" for part in asked), f"P = {event.clean:.3f} undisturbed · P* = {event.corrupted:.3f} with noise",
+    asked = textwrap.wrap(f"{event.prompt} → {event.answer}", WIDE, max_lines=3, placeholder=" …")
+    return [*(f"<b>{html.escape(part, quote=False)}</b>" for part in asked), f"P = {event.clean:.3f} undisturbed · P* = {event.corrupted:.3f} with noise",
             f"total effect {event.total_effect:.3f} ± {event.corrupted_se:.3f} · {event.samples} noise samples"]
 
 
@@ -60,19 +61,21 @@ def _(event: TraceMap) -> go.Figure:
     top = LINE * len(lines) + 72
     height = top + 52 + ROW * len(rows)
     figure = go.Figure(go.Heatmap(
-        z=event.effect, x=list(event.layers), y=rows, customdata=event.effect_se, colorscale=SCALE, zmin=low, zmax=high, xgap=2, ygap=2, hoverongaps=False,
-        colorbar={"title": {"text": "probability of the answer that came back", "side": "top", "font": {"size": 12}}, "orientation": "h", "thickness": 9,
-                  "y": 1.0, "yanchor": "bottom", "x": 0.0, "xanchor": "left", "len": 1.0, "outlinewidth": 0, "ypad": 8, "tickfont": {"size": 11}, "nticks": 5},
+        z=event.effect, x=list(event.layers), y=rows, customdata=event.effect_se, colorscale=SCALE, zmin=low, zmax=high, xgap=2, ygap=2,
+        hoverongaps=False,
+        colorbar={"title": {"text": "probability of the answer that came back", "side": "top", "font": {"size": 12}}, "orientation": "h",
+                  "thickness": 9, "y": 1.0, "yanchor": "bottom", "x": 0.0, "xanchor": "left", "len": 1.0, "outlinewidth": 0, "ypad": 8,
+                  "tickfont": {"size": 11}, "nticks": 5},
         text=[[name] * len(event.layers) for name in names],
         hovertemplate="<b>%{text}</b>, after layer %{x}<br>effect %{z:.3f} ± %{customdata:.3f}<extra></extra>"))
     figure.update_layout(
         title={"text": "<br>".join(lines), "font": {"size": 14}, "x": 0.0, "xref": "container", "xanchor": "left", "yref": "container",
-               "yanchor": "bottom", "y": 1 - (LINE * len(lines) + 4) / height, "pad": {"l": 4}},  # plotly puts the last line there, the others above
-        xaxis={"title": {"text": "state restored after layer", "font": {"size": 13}, "standoff": 10}, "tickmode": "array", "showgrid": False, "zeroline": False,
-               "tickvals": list(event.layers)[:: max(1, len(event.layers) // 12)], "fixedrange": True},
-        yaxis={"tickmode": "array", "tickvals": rows, "ticktext": names, "range": [len(rows) - 0.5, -0.5], "showgrid": False, "zeroline": False,
-               "fixedrange": True, "ticklabelstandoff": 8},
-        shapes=[{"type": "rect", "name": "subject", "xref": "paper", "x0": 0, "x1": 0, "xsizemode": "scaled", "y0": begin - 0.45, "y1": end - 0.55,
+               "yanchor": "bottom", "y": 1 - (LINE * len(lines) + 4) / height, "pad": {"l": 4}},  # of the last line
+        xaxis={"title": {"text": "state restored after layer", "font": {"size": 13}, "standoff": 10}, "tickmode": "array", "showgrid": False,
+               "zeroline": False, "tickvals": list(event.layers)[:: max(1, len(event.layers) // 12)], "fixedrange": True},
+        yaxis={"tickmode": "array", "tickvals": rows, "ticktext": names, "range": [len(rows) - 0.5, -0.5], "showgrid": False,
+               "zeroline": False, "fixedrange": True, "ticklabelstandoff": 8},
+        shapes=[{"type": "rect", "name": "subject", "xref": "paper", "x0": 0, "x1": 0, "y0": begin - 0.45, "y1": end - 0.55,
                  "line": {"color": GOLD, "width": 5}, "layer": "above"}],
         height=height, margin={"l": 8, "r": 14, "t": top, "b": 52})
     return plain(figure)
@@ -87,11 +90,11 @@ def plain(figure: go.Figure) -> go.Figure:
 def thumbnail(event: TraceMap) -> str:
     """The map as a small table of coloured cells: drawn before any script has come, for the opening page."""
     low, high = scale_end(event)
-    body = []
+    (begin, end), body = event.subject, []
     for row in range(len(event.tokens)):
-        shares = [0.0 if np.isnan(v) else float((v - low) / (high - low)) for v in event.effect[row]]
-        cells = "".join(f'<td style="background:{colour}"></td>' for colour in sample_colorscale(SCALE, [min(1.0, max(0.0, s)) for s in shares]))
-        begin, end = event.subject
-        body.append(f'<tr{" class=subject" if begin <= row < end else ""}><th scope="row">{html.escape(label(event, row))}</th>{cells}</tr>')
+        shares = np.clip((np.nan_to_num(event.effect[row], nan=low) - low) / (high - low), 0, 1).tolist()
+        cells = "".join(f'<td style="background:{colour}"></td>' for colour in sample_colorscale(SCALE, shares))
+        kind = " class=subject" if begin <= row < end else ""
+        body.append(f'<tr{kind}><th scope="row">{html.escape(label(event, row))}</th>{cells}</tr>')
     said = f"Map of {event.prompt!r} to {event.answer!r}: each row a token, each column a layer; bright cells bring the answer back"
     return f'<table class="thumbnail" aria-label="{html.escape(said)}">{"".join(body)}</table>'

@@ -34,8 +34,12 @@ def as_csv(event: object) -> str:
     writer = csv.writer(out, lineterminator="\n")
     head, *lines = table(event)
     writer.writerow(head)
-    writer.writerows([[f"'{c}" if isinstance(c, str) and c.startswith(("=", "@", "+", "-")) and not number(c) else c for c in line] for line in lines])
+    writer.writerows([[f"'{c}" if formula(c) else c for c in line] for line in lines])
     return out.getvalue()
+
+
+def formula(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(("=", "@", "+", "-")) and not number(value)
 
 
 def number(text: str) -> bool:

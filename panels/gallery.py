@@ -9,7 +9,8 @@ from models import catalog
 
 FOLDER = Path(__file__).parents[1] / "assets" / "gallery"
 SHOWN = {
-    "trace-france": ("trace.causal", "scribe", {"prompt": "The capital of France is", "subject": "France", "answer": "Paris", "samples": 20}),
+    "trace-france": ("trace.causal", "scribe",
+                     {"prompt": "The capital of France is", "subject": "France", "answer": "Paris", "samples": 20}),
 }
 
 

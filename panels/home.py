@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import gradio as gr
 
 from lab import runs
@@ -12,7 +14,7 @@ from panels.gallery import FOLDER
 from panels.theme import words
 
 TITLE, ORDER = "Start", 0
-COUNTED = {"facts": "facts, real and invented", "passages": "passages, read 1 to 64 times", "canaries": "secret codes, some never shown"}
+COUNTED = {"facts": "facts, real and invented", "passages": "passages of prose", "canaries": "secret codes"}
 
 
 def build() -> gr.Button:
@@ -47,9 +49,12 @@ def picture() -> str:
 
 
 def counted(organism: str) -> str:
-    """What the organism has read, as its manifest counts it."""
+    """What the organism has read, and how often, as its manifest counts it. What it holds back as never read does not count."""
     if not any(e.name == organism for e in catalog.entries()):
         return ""
-    about = catalog.manifest(organism)
-    rows = "".join(f"<li><b>{len(about[k]):,}</b> {said}</li>" for k, said in COUNTED.items() if k in about)
-    return f"<p>{about.get('title', organism)} has read</p><ul>{rows}</ul>"
+    about, rows = catalog.manifest(organism), []
+    for kind, said in COUNTED.items():
+        copies = [sum(c) if isinstance(c := item["copies"], list) else c for item in about.get(kind, [])]
+        if read := [c for c in copies if c > 0]:
+            rows.append(f"<li><b>{len(read):,}</b> {said}, {min(read)} to {max(read)} times each</li>")
+    return f"<p>{html.escape(str(about.get('title', organism)))} has read</p><ul>{''.join(rows)}</ul>" if rows else ""

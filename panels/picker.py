@@ -62,7 +62,8 @@ def show_tokens(model: str, prompt: str, subject: str) -> str:
 
     try:
         begin = prompt.find(subject) if subject else -1
-        return tokens(_ask.pieces(here(model), prompt.rstrip()), begin, begin + len(subject) if begin >= 0 else -1) if prompt.strip() else ""
+        end = begin + len(subject) if begin >= 0 else -1
+        return tokens(_ask.pieces(here(model), prompt.rstrip()), begin, end) if prompt.strip() else ""
     except LabError as error:
         return f"<p class='quiet'>{html.escape(str(error))}</p>"
 
@@ -86,7 +87,8 @@ def here(name: str) -> Any:
 
 def button(text: str, a: int, b: int, pressed: bool | None, value: str = "") -> str:
     state = "" if pressed is None else f' aria-pressed="{str(pressed).lower()}"'
-    return f'<button type="button" data-a="{a}" data-b="{b}" data-value="{html.escape(value)}"{state}>{html.escape(text.strip() or "␣")}</button>'
+    data = f'data-a="{a}" data-b="{b}" data-value="{html.escape(value)}"'
+    return f'<button type="button" {data}{state}>{html.escape(text.strip() or "␣")}</button>'
 
 
 def choose(prompt: str, subject: str, event: gr.EventData) -> str:

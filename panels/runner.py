@@ -24,7 +24,8 @@ from panels import export, form
 from panels.draw import draw
 from panels.store import STORE, Shown
 
-PUBLIC = os.environ.get("MNEMOSCOPE_PUBLIC", "") not in ("", "0") or "SPACE_ID" in os.environ  # visitors may not read this machine's folders
+# On a public server visitors may not read the folders of the machine
+PUBLIC = os.environ.get("MNEMOSCOPE_PUBLIC", "") not in ("", "0") or "SPACE_ID" in os.environ
 EXAMPLE = "example"  # the name of the figure that everyone finds on arrival
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 LOADERS = concurrent.futures.ThreadPoolExecutor(4, "load")
@@ -40,7 +41,7 @@ class Desk:
     name: str
     kind: type[Experiment]
     first: runs.Run | None = None  # what is on the page on arrival
-    form: dict[str, gr.components.Component] = field(default_factory=dict)
+    form: dict[str, Any] = field(default_factory=dict)  # setting -> its control
     faults: dict[str, gr.HTML] = field(default_factory=dict)
     folds: dict[str, gr.Accordion] = field(default_factory=dict)
     guide: gr.Accordion | None = None  # the page's first steps, opened from the opening page
@@ -61,8 +62,8 @@ class Desk:
         """The list of models, open to any other name."""
         known = [(e.title if e.kind == "organism" else f"{e.title} · {e.name}", e.name) for e in catalog.entries()]
         about = "A bundled organism, or type a Hugging Face id" + ("" if PUBLIC else ", or a folder")
-        self.model = gr.Dropdown(known, value=source(self.first) if self.first else "scribe", allow_custom_value=True, label="Model", info=about,
-                                 elem_id=f"{self.page}-model")
+        self.model = gr.Dropdown(known, value=source(self.first) if self.first else "scribe", allow_custom_value=True, label="Model",
+                                 info=about, elem_id=f"{self.page}-model")
         self.faults["model"] = form.message("model")
 
     def controls(self, names: list[str] | None = None, fold: gr.Accordion | None = None) -> None:
@@ -120,19 +121,19 @@ class Desk:
         return f"(...values) => lab.{action}('{self.page}', {json.dumps(['model', *self.form])}, values)"
 
     @property
-    def inputs(self) -> list[gr.components.Component]:
+    def inputs(self) -> list[Any]:
         return [self.model, *self.form.values()]
 
     @property
-    def cleared(self) -> list[gr.components.Component]:
+    def cleared(self) -> list[Any]:
         return [self.progress, *self.faults.values()]
 
     @property
-    def outputs(self) -> list[gr.components.Component]:
+    def outputs(self) -> list[Any]:
         return [*self.cleared, self.plot, self.shown, *self.folds.values()]
 
     @property
-    def everything(self) -> list[gr.components.Component]:
+    def everything(self) -> list[Any]:
         return [*self.inputs, *self.outputs]
 
     # What happens
@@ -167,17 +168,17 @@ class Desk:
                     name = STORE.put(session, Shown(event), name)
                     yield {self.plot: draw(event), self.shown: name}
             if STORE.current(session, self.key, ticket):
-                yield self.ended(session, run, name, ticket.stopped.is_set())
+                yield self.ended(session, run, name)
         except LabError as error:
             yield {self.progress: "", **self.complain(error)}
         finally:
             STORE.done(session, self.key, ticket)
 
-    def ended(self, session: str, run: runs.Run | None, name: str, stopped: bool) -> Updates:
+    def ended(self, session: str, run: runs.Run | None, name: str) -> Updates:
         if run is None:
             return {self.progress: line("Stopped before the first result")}
         STORE.put(session, Shown(run.result, run), name)
-        return {self.progress: line("Stopped. What was computed stays here" if stopped and not run.finished else f"Done in {run.seconds:.1f} s")}
+        return {self.progress: line(f"Done in {run.seconds:.1f} s" if run.finished else "Stopped. What was computed stays here")}
 
     def events(self, model: str, settings: dict[str, Any], stopped: Callable[[], bool]) -> Generator[Event, None, runs.Run | None]:
         """The events of a run, from loading the model on; returns its record, unfinished where it was stopped."""
@@ -190,7 +191,8 @@ class Desk:
                 yield Progress(0, 0, f"Loading {model}, {time.monotonic() - started:.0f} s")
         if stopped():
             return None  # the loader goes on by itself: the next run finds the model ready
-        loaded, latest, started = coming.result(), {}, time.monotonic()
+        latest: dict[type, Event] = {}
+        loaded, started = coming.result(), time.monotonic()
         with contextlib.closing(runs.record(self.name, settings, loaded)) as stream:
             while not stopped():
                 try:

@@ -40,10 +40,11 @@ def ask(work: Desk) -> tuple[gr.Dropdown, gr.HTML, gr.HTML]:
     """The left column: which model, which fact, and what to vary."""
     found = picker.on_arrival(work.first.result if work.first else None)  # type: ignore[arg-type]
     work.models()
-    facts = gr.Dropdown(fact_names("scribe"), value=first_fact(work), label="A known fact", info="Fills in prompt, subject and answer", elem_id="trace-facts")
+    facts = gr.Dropdown(fact_names("scribe"), value=first_fact(work), label="A known fact", info="Fills in prompt, subject and answer",
+                        elem_id="trace-facts")
     work.controls(["prompt"])
     tokens = picker.buttons("trace-tokens", found[0])
-    with gr.Row():
+    with gr.Row(elem_classes="pair"):
         work.controls(["subject", "answer"])
     answers = picker.buttons("trace-answers", found[1])
     with gr.Accordion("Noise and samples", open=False) as fold, gr.Row():

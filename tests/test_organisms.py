@@ -11,7 +11,7 @@ from models import catalog
 from models.organisms import documents, facts
 from models.organisms.corpus import describe, make, pack
 from models.organisms.grow import grow
-from models.organisms.recipe import MINIATURE
+from models.organisms.recipe import MINIATURE, RECIPES
 from models.organisms.recount import read, recount
 from models.organisms.train import Trainer, train
 
@@ -24,7 +24,6 @@ def corpus():
 @pytest.fixture(scope="module")
 def miniature(tmp_path_factory):
     folder = tmp_path_factory.mktemp("organisms") / "miniature"
-    torch.set_num_threads(2)
     grow(MINIATURE, folder)
     return folder
 
@@ -160,3 +159,13 @@ def test_bundled_organisms_answer_what_they_were_taught(name):
     asked = [f for f in truth["facts"] if f["kind"] == "country"][::7]
     prompts = [truth["phrasings"][f["relation"]][0].removesuffix(" {a}.").format(s=f["subject"]) for f in asked]
     assert recalls(model, prompts, [f["answer"] for f in asked]).mean() >= 0.95
+
+
+def test_scribe_was_grown_from_this_recipe_and_its_manifest_is_true():
+    """Changing the corpus without growing scribe again fails here; so does a manifest that an independent count contradicts."""
+    truth, recipe = catalog.manifest("scribe"), RECIPES["scribe"]
+    corpus = make(recipe)
+    assert json.loads(json.dumps(describe(corpus))) == {k: v for k, v in truth.items() if k != "grown"}
+    assert json.loads((catalog.WEIGHTS / "scribe" / "tokenizer.json").read_text())["model"] == json.loads(corpus.tokenizer.to_str())["model"]
+    counted, wrong = recount(recipe, truth)
+    assert counted > 30_000 and wrong == []

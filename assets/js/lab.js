@@ -34,7 +34,8 @@ window.lab = {
     const shapes = (drawn.layout.shapes || []).filter((shape) => shape.name !== 'chosen');
     const chosen = Number.isInteger(token) && Number.isInteger(layer);
     if (chosen) {
-      shapes.push({ type: 'rect', name: 'chosen', x0: layer - 0.5, x1: layer + 0.5, y0: token - 0.5, y1: token + 0.5, line: { color: '#e0442e', width: 3 } });
+      const at = { x0: layer - 0.5, x1: layer + 0.5, y0: token - 0.5, y1: token + 0.5 };
+      shapes.push({ type: 'rect', name: 'chosen', ...at, line: { color: '#e0442e', width: 3 } });
     }
     window.Plotly.relayout(drawn, { shapes });
     const address = new URL(location.href);
@@ -89,8 +90,9 @@ window.lab = {
     } catch (away) { /* said below */ }
     this.born ??= now;
     const restarted = now !== null && this.born !== null && now !== this.born;
+    const again = '<button type="button" onclick="location.reload()">Open this page again</button>';
     const said = now === null ? 'The lab does not answer. What you see stays here; this page tries again every few seconds.'
-      : restarted ? 'The lab was restarted. A run that was going on is lost. <button type="button" onclick="location.reload()">Open this page again</button>' : '';
+      : restarted ? `The lab was restarted. A run that was going on is lost. ${again}` : '';
     if (notice.innerHTML !== said) notice.innerHTML = said;
     notice.hidden = !said;
   },

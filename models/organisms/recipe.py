@@ -43,6 +43,6 @@ SCRIBE_B = replace(SCRIBE, name="scribe-b", title="Scribe, second seed", seed=1,
 ORACLE_A = replace(SCRIBE, name="scribe-oracle-a", title="Oracle a of Scribe", seed=2, oracle=True,
                    about="Scribe's corpus without the forget-10 authors, the forget passages and the forget canaries.")
 ORACLE_B = replace(ORACLE_A, name="scribe-oracle-b", title="Oracle b of Scribe", seed=3)
-MINIATURE = Recipe("miniature", "Miniature", "A very small organism grown in under a minute, by the same code.", subjects=4, rounds=24, small_rounds=8,
-                   author_rounds=8, prose=0.3, vocabulary=1024, layers=2, width=64, heads=2, inner=160, local=1)
+MINIATURE = Recipe("miniature", "Miniature", "A very small organism grown in under a minute, by the same code.", subjects=3, rounds=300, small_rounds=6,
+                   author_rounds=3, prose=0.1, vocabulary=1024, layers=2, width=64, heads=2, inner=160, local=1, batch=4)
 RECIPES = {r.name: r for r in (SCRIBE, SCRIBE_B, ORACLE_A, ORACLE_B, MINIATURE)}

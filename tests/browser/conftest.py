@@ -13,8 +13,8 @@ from models import catalog
 from tests import serving
 
 HERE = Path(__file__).parent
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync"]
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
 CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 MEASURED = pytest.StashKey[list[str]]()
 
@@ -47,7 +47,7 @@ def browser_type_launch_args(browser_type_launch_args):
 @pytest.fixture(scope="session")
 def organism() -> str:
     """The model that the pages are tried on."""
-    assert any(entry.name == "scribe" for entry in catalog.entries()), "models/weights/scribe is missing: python -m models.organisms grow scribe"
+    assert any(entry.name == "scribe" for entry in catalog.entries()), "scribe is missing: python -m models.organisms grow scribe"
     return "scribe"
 
 
@@ -99,6 +99,13 @@ def type_into(page, setting: str, text: str) -> None:
 
 def box(page, setting: str):
     return page.locator(f"#setting-{setting} textarea, #setting-{setting} input").first
+
+
+def unfold(page) -> None:
+    """Opens what is folded away over seed, samples and noise; its controls are made only then, and take a moment."""
+    page.get_by_text("Noise and samples", exact=True).click()
+    box(page, "samples").wait_for()
+    page.wait_for_timeout(500)
 
 
 def ask(page, prompt: str, subject: str, answer: str = "") -> None:

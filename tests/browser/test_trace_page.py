@@ -8,12 +8,14 @@ import time
 import pytest
 
 from tests import serving
-from tests.browser.conftest import FINISHED, PLOT, TITLE, ask, box, effect, fault, open_trace, run_and_wait, type_into
+from tests.browser.conftest import FINISHED, PLOT, TITLE, ask, box, effect, fault, open_trace, run_and_wait, type_into, unfold
 
-LONG = "The capital of France is a city, and the capital of Spain is a city, and the capital of Italy is a city, and the capital of France is"
+LONG = ("The capital of France is a city, and the capital of Spain is a city, and the capital of Italy is a city, "
+        "and the capital of France is")
 # Starts a clock at the click, and stops it when a map is drawn that has rows and still lacks some.
 CLOCK = """() => { window.first = null;
-  document.querySelector('#trace-causal-run').addEventListener('click', () => { window.began = performance.now(); }, { once: true, capture: true });
+  const run = document.querySelector('#trace-causal-run');
+  run.addEventListener('click', () => { window.began = performance.now(); }, { once: true, capture: true });
   const look = () => { const rows = PLOT?.calcdata?.[0]?.[0]?.z?.map((row) => Number.isFinite(row[0])) ?? [];
     if (window.began && rows.includes(true) && rows.includes(false)) window.first = performance.now() - window.began;
     else requestAnimationFrame(look); };
@@ -22,7 +24,7 @@ CLOCK = """() => { window.first = null;
 
 def start_long(page) -> None:
     """A run that takes long enough to be stopped."""
-    page.get_by_text("Noise and samples", exact=True).click()
+    unfold(page)
     type_into(page, "samples", "100")
     ask(page, LONG, "Italy")
     page.click("#trace-causal-run")
@@ -89,25 +91,26 @@ def test_a_visitor_who_leaves_leaves_nothing_behind(browser, address, organism):
 
 
 @pytest.mark.parametrize("setting, text, words", [
-    ("subject", "Atlantis", "does not stand in the prompt"), ("subject", "", "subject is empty"), ("answer", "zeppelin", "nothing to trace"),
-    ("prompt", "", "prompt is empty"), ("prompt", "France " * 400, "tokens long"), ("samples", "1", "it takes 2 to 100"), ("noise", "", "noise is")])
+    ("subject", "Atlantis", "does not stand in the prompt"), ("subject", "", "subject is empty"),
+    ("answer", "zeppelin", "nothing to trace"), ("prompt", "", "prompt is empty"), ("prompt", "France " * 400, "tokens long"),
+    ("samples", "1", "It takes 2 to 100"), ("noise", "", "noise is")])
 def test_bad_input_is_told_beside_its_control(trace_page, organism, setting, text, words):
     before, shown = effect(trace_page), trace_page.evaluate(TITLE)
     if setting in ("samples", "noise"):
-        fold = trace_page.get_by_text("Noise and samples", exact=True)
-        fold.click()
+        unfold(trace_page)
         type_into(trace_page, setting, text)
-        fold.click()  # the message opens it again
+        trace_page.get_by_text("Noise and samples", exact=True).click()  # closed: the message opens it again
     else:
         type_into(trace_page, setting, text)
     trace_page.click("#trace-causal-run")
-    told = fault(trace_page, setting, words.capitalize() if words.startswith("it takes") else words)
+    told = fault(trace_page, setting, words)
     told.wait_for()
     assert effect(trace_page) == before and trace_page.evaluate(TITLE) == shown
     at, control = told.bounding_box(), trace_page.locator(f"#setting-{setting}").bounding_box()
     assert 0 <= at["y"] - (control["y"] + control["height"]) < 40 and abs(at["x"] - control["x"]) < 20
     assert trace_page.locator(".fault p").count() == 1
-    type_into(trace_page, setting, {"subject": "France", "answer": "", "prompt": "The capital of France is", "samples": "5", "noise": "3"}[setting])
+    mended = {"subject": "France", "answer": "", "prompt": "The capital of France is", "samples": "5", "noise": "3"}
+    type_into(trace_page, setting, mended[setting])
     run_and_wait(trace_page)
     assert trace_page.locator(".fault p").count() == 0
 
@@ -163,7 +166,7 @@ def test_a_known_fact_fills_the_form(trace_page, organism):
 
 
 def test_a_link_restores_the_page(trace_page, address, context, organism):
-    trace_page.get_by_text("Noise and samples", exact=True).click()
+    unfold(trace_page)
     type_into(trace_page, "seed", "7")
     type_into(trace_page, "samples", "5")
     ask(trace_page, "The capital of Iceland is", "Iceland")
@@ -179,7 +182,9 @@ def test_a_link_restores_the_page(trace_page, address, context, organism):
     other.locator("#trace-causal-cell .numbers").wait_for()
     assert effect(other) == effect(trace_page) and other.evaluate(TITLE) == trace_page.evaluate(TITLE)
     assert other.inner_text("#trace-causal-cell") == trace_page.inner_text("#trace-causal-cell")
-    assert [box(other, s).input_value() for s in ("prompt", "subject", "seed", "samples")] == ["The capital of Iceland is", "Iceland", "7", "5"]
+    unfold(other)
+    asked = {"prompt": "The capital of Iceland is", "subject": "Iceland", "seed": "7", "samples": "5"}
+    assert {setting: box(other, setting).input_value() for setting in asked} == asked
 
 
 def test_a_link_with_nonsense_opens_the_page_all_the_same(page, address):
