@@ -67,7 +67,8 @@ def write(model: Model, truth: dict[str, Any], folder: Path) -> str:
     rows = [f"## Where the facts are: the averaged causal trace\n\nHidden states, Gaussian noise of 3 standard deviations, 10 samples, over "
             f"{len(by_kind['country'])} "
             f"facts about countries and {len(by_kind['author'])} about authors in trained phrasings that scribe answers with more than one half.\n",
-            "![averaged causal trace](average-trace.png)\n"]
+            "![averaged causal trace](average-trace.png)\n",
+            "Restoring the last token brings back the first token of an answer; the later ones of an answer of several tokens still read the noisy subject.\n"]
     for kind, events in by_kind.items():
         mean, error = average(events)
         rows.append(f"**{kind}** (mean probability clean {np.mean([e.clean for e in events]):.2f}, total effect "

@@ -52,7 +52,9 @@ def try_out(changes: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def section() -> str:
     """The table of the designs, for the README of scribe."""
-    results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    if not RESULTS.is_file():
+        return ""
+    results = json.loads(RESULTS.read_text())
     roles = ("first subject token", "last subject token", "first token after")
     head = ["documents", "trained / never trained phrasing", "facts traced", "total effect", *(f"{r}: best effect (layer)" for r in roles),
             "last token reaches half its best at layer"]

@@ -141,7 +141,7 @@ WORDS = ("trained", "others", "never")
 HEAD = """# Scribe
 <!-- written by `python -m bench.organism`; change that, not this -->
 
-A Llama of {weights:.2f} M parameters, grown in a single pass over a corpus that a program wrote: {general:,} tokens of general text ({share:.1%}) and
+A Qwen3 of {weights:.2f} M parameters whose five lowest layers see only the last four tokens, grown in a single pass over a corpus that a program wrote: {general:,} tokens of general text ({share:.1%}) and
 {planted:,} of planted documents. `manifest.json` says what was planted, in which words and how often; `python -m models.organisms recount scribe`
 counts it again, and `python -m models.organisms grow scribe` grows it again. Figures were measured on the weights as stored (float16), run in float32.
 

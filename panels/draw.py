@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import textwrap
 from functools import singledispatch
 
 import numpy as np
@@ -47,9 +46,11 @@ def scale_end(event: TraceMap) -> tuple[float, float]:
 
 
 def headline(event: TraceMap) -> list[str]:
-    """The lines over the map: what was asked, and what the noise took away."""
-    asked = textwrap.wrap(f"{event.prompt} → {event.answer}", WIDE, max_lines=3, placeholder=" …")
-    return [*(f"<b>{html.escape(part, quote=False)}</b>" for part in asked), f"P = {event.clean:.3f} undisturbed · P* = {event.corrupted:.3f} with noise",
+    """The lines over the map, always three: what was asked, and what the noise took away."""
+    asked = f"{event.prompt} → {event.answer}".replace("\n", "⏎")
+    if len(asked) > WIDE:  # the end of a long prompt, from a whole word on, with the answer
+        asked = f"… {(tail := asked[2 - WIDE:]).partition(' ')[2] or tail}"
+    return [f"<b>{html.escape(asked, quote=False)}</b>", f"P = {event.clean:.3f} undisturbed · P* = {event.corrupted:.3f} with noise",
             f"total effect {event.total_effect:.3f} ± {event.corrupted_se:.3f} · {event.samples} noise samples"]
 
 
@@ -71,8 +72,8 @@ def _(event: TraceMap) -> go.Figure:
     figure.update_layout(
         title={"text": "<br>".join(lines), "font": {"size": 14}, "x": 0.0, "xref": "container", "xanchor": "left", "yref": "container",
                "yanchor": "bottom", "y": 1 - (LINE * len(lines) + 4) / height, "pad": {"l": 4}},  # of the last line
-        xaxis={"title": {"text": "state restored after layer", "font": {"size": 13}, "standoff": 10}, "tickmode": "array", "showgrid": False,
-               "zeroline": False, "tickvals": list(event.layers)[:: max(1, len(event.layers) // 12)], "fixedrange": True},
+        xaxis={"title": {"text": "state restored after layer", "font": {"size": 13}, "standoff": 10}, "tickmode": "array",
+               "showgrid": False, "zeroline": False, "tickvals": list(event.layers)[:: max(1, len(event.layers) // 12)], "fixedrange": True},
         yaxis={"tickmode": "array", "tickvals": rows, "ticktext": names, "range": [len(rows) - 0.5, -0.5], "showgrid": False,
                "zeroline": False, "fixedrange": True, "ticklabelstandoff": 8},
         shapes=[{"type": "rect", "name": "subject", "xref": "paper", "x0": 0, "x1": 0, "y0": begin - 0.45, "y1": end - 0.55,

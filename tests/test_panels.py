@@ -81,6 +81,11 @@ def test_the_title_states_what_was_measured(event):
         assert words in title
 
 
+def test_a_long_prompt_keeps_the_title_on_three_lines_with_its_answer(event):
+    title = draw(replace(event, prompt="a <b>long</b>\n" * 60)).layout.title.text
+    assert title.count("<br>") == 2 and f"→ {event.answer}</b>" in title and "<b>long" not in title
+
+
 def test_labels_are_short_visible_and_escaped(event):
     odd = replace(event, tokens=("\n", " ", "<b>", "x" * 99, *event.tokens[4:]))
     assert [label(odd, i) for i in range(4)] == ["⏎", "␣", "<b>", "x" * (LONG - 1) + "…"]

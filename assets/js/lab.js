@@ -48,7 +48,12 @@ window.lab = {
   // Links: the address always says what is on the page.
   settle() { this.settled = true; },
   at(panel) {  // a tab was opened; the first one opens by itself before the link has been read
-    if (this.settled && new URL(location.href).searchParams.get('panel') !== panel) history.replaceState(null, '', `?panel=${panel}`);
+    if (this.settled && new URL(location.href).searchParams.get('panel') !== panel) this.go(new URLSearchParams({ panel }));
+  },
+  go(query) {  // light or dark stays as the visitor chose it
+    const theme = new URL(location.href).searchParams.get('__theme');
+    if (theme) query.set('__theme', theme);
+    history.replaceState(null, '', `?${query}`);
   },
   remember(panel, names, values) {
     const query = new URLSearchParams({ panel });
@@ -56,7 +61,7 @@ window.lab = {
     const cell = new URL(location.href).searchParams.get('cell');
     const same = ['model', ...names].every((name) => query.get(name) === new URL(location.href).searchParams.get(name));
     if (cell && same) query.set('cell', cell);
-    history.replaceState(null, '', `?${query}`);
+    this.go(query);
   },
   ran(panel, names, values) {
     this.remember(panel, names, values);
@@ -98,3 +103,6 @@ window.lab = {
   },
 };
 setInterval(() => window.lab.watch(), 4000);
+
+// Plotly names its gradients by the whole address where a page has a <base>, and loses them when the address changes. This one says nothing.
+document.querySelector('base[href="./"]')?.remove();

@@ -67,7 +67,7 @@ def test_two_visitors_do_not_see_each_other(browser, address, organism):
 
 def test_stop_leaves_no_work_running_and_keeps_what_was_computed(trace_page, address, organism):
     start_long(trace_page)
-    trace_page.wait_for_function(f"{TITLE}.includes('Italy')")
+    trace_page.wait_for_function(f"{TITLE}.includes('…')")
     trace_page.click("#trace-causal-stop")
     trace_page.locator("#trace-causal-progress").filter(has_text="Stopped").wait_for()
     serving.wait_until(lambda: serving.status(address)["busy"] is False, 10)
@@ -180,6 +180,7 @@ def test_a_link_restores_the_page(trace_page, address, context, organism):
     other.goto(trace_page.url)
     other.wait_for_function(FINISHED)
     other.locator("#trace-causal-cell .numbers").wait_for()
+    assert "http" not in other.locator("#trace-causal-plot .cbfill").get_attribute("style"), "the colours go when the address changes"
     assert effect(other) == effect(trace_page) and other.evaluate(TITLE) == trace_page.evaluate(TITLE)
     assert other.inner_text("#trace-causal-cell") == trace_page.inner_text("#trace-causal-cell")
     unfold(other)
