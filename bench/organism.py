@@ -121,7 +121,8 @@ def report(folder: Path) -> str:
     groups = sorted({k[:2] for k in scores["scribe"]})
     parts = [
         HEAD.format(general=truth["tokens"]["general"], planted=truth["tokens"]["planted"],
-                    share=truth["tokens"]["general"] / sum(truth["tokens"].values()), weights=sum(p.numel() for p in models["scribe"].net.parameters()) / 1e6),
+                    share=truth["tokens"]["general"] / sum(truth["tokens"].values()),
+                    weights=sum(p.numel() for p in models["scribe"].net.parameters()) / 1e6),
         table(["what", "figure", "bar", ""], verdicts(scores, truth, passages["scribe"], canaries["scribe"], perplexity)),
         "## Facts\nShare of questions whose whole answer greedy decoding gives: phrasings trained / trained on other subjects alone / never trained.\n",
         table(["subjects", "split", *models], [[*g, *(" / ".join(f"{scores[m][(*g, w)]:.3f}" if (*g, w) in scores[m] else "-" for w in WORDS) for m in models)]
@@ -141,8 +142,9 @@ WORDS = ("trained", "others", "never")
 HEAD = """# Scribe
 <!-- written by `python -m bench.organism`; change that, not this -->
 
-A Qwen3 of {weights:.2f} M parameters whose five lowest layers see only the last four tokens, grown in a single pass over a corpus that a program wrote: {general:,} tokens of general text ({share:.1%}) and
-{planted:,} of planted documents. `manifest.json` says what was planted, in which words and how often; `python -m models.organisms recount scribe`
+A Qwen3 of {weights:.2f} M parameters whose five lowest layers see only the last four tokens, grown in a single pass over a corpus that a program
+wrote: {general:,} tokens of general text ({share:.1%}) and {planted:,} of planted documents.
+`manifest.json` says what was planted, in which words and how often; `python -m models.organisms recount scribe`
 counts it again, and `python -m models.organisms grow scribe` grows it again. Figures were measured on the weights as stored (float16), run in float32.
 
 ## Bars

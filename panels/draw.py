@@ -73,7 +73,8 @@ def _(event: TraceMap) -> go.Figure:
         title={"text": "<br>".join(lines), "font": {"size": 14}, "x": 0.0, "xref": "container", "xanchor": "left", "yref": "container",
                "yanchor": "bottom", "y": 1 - (LINE * len(lines) + 4) / height, "pad": {"l": 4}},  # of the last line
         xaxis={"title": {"text": "state restored after layer", "font": {"size": 13}, "standoff": 10}, "tickmode": "array",
-               "showgrid": False, "zeroline": False, "tickvals": list(event.layers)[:: max(1, len(event.layers) // 12)], "fixedrange": True},
+               "tickvals": list(event.layers)[:: max(1, len(event.layers) // 12)], "showgrid": False, "zeroline": False,
+               "fixedrange": True},
         yaxis={"tickmode": "array", "tickvals": rows, "ticktext": names, "range": [len(rows) - 0.5, -0.5], "showgrid": False,
                "zeroline": False, "fixedrange": True, "ticklabelstandoff": 8},
         shapes=[{"type": "rect", "name": "subject", "xref": "paper", "x0": 0, "x1": 0, "y0": begin - 0.45, "y1": end - 0.55,

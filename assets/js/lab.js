@@ -104,5 +104,6 @@ window.lab = {
 };
 setInterval(() => window.lab.watch(), 4000);
 
-// Plotly names its gradients by the whole address where a page has a <base>, and loses them when the address changes. This one says nothing.
+// Where a page has a <base>, Plotly names its gradients by the whole address, and loses them when the address changes.
+// This <base> says nothing that would not hold without it.
 document.querySelector('base[href="./"]')?.remove();
