@@ -2,26 +2,29 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# a stamp is named after what it installed: a file that was only touched installs nothing again, one that changed does
+APP := $(VENV)/.app-$(firstword $(shell cksum < requirements.txt))
+TEST := $(VENV)/.test-$(firstword $(shell cat requirements.txt requirements-dev.txt | cksum))
 export GRADIO_ANALYTICS_ENABLED := False
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: app test lint types gallery organisms figures browser clean
 
-app: $(VENV)/.app
+app: $(APP)
 	$(BIN)/python app.py $(ARGS)
 
 # torch is installed alone and first, so that nothing else chooses its build
-$(VENV)/.app: requirements.txt
+$(APP):
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q $$(grep -E '^torch==' requirements.txt)
 	$(BIN)/pip install -q -r requirements.txt
 	touch $@
 
-$(VENV)/.test: $(VENV)/.app requirements-dev.txt
+$(TEST): $(APP)
 	$(BIN)/pip install -q -r requirements-dev.txt
 	touch $@
 
-test: $(VENV)/.test browser
+test: $(TEST) browser
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest $(ARGS)
@@ -30,21 +33,21 @@ test: $(VENV)/.test browser
 browser:
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || command -v chromium-browser >/dev/null || { \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && apt-get install -y -qq chromium >/dev/null; \
-	  else echo "no Chromium and no right to install one: the browser tests will be skipped"; fi; }
+	  else false; fi || echo "no Chromium, and none could be installed: the browser tests will be skipped, or fail where CI is set"; }
 
-lint: $(VENV)/.test
+lint: $(TEST)
 	$(BIN)/ruff check .
 
-types: $(VENV)/.test
+types: $(TEST)
 	$(BIN)/mypy
 
-gallery: $(VENV)/.app
+gallery: $(APP)
 	$(BIN)/python -m panels.gallery
 
-organisms: $(VENV)/.app
+organisms: $(APP)
 	for name in scribe scribe-b scribe-oracle-a scribe-oracle-b; do $(BIN)/python -m models.organisms grow $$name || exit 1; done
 
-figures: $(VENV)/.test
+figures: $(TEST)
 	$(BIN)/python -m bench.organism
 
 clean:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import sys
 from collections.abc import Generator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from lab.events import Event, Progress, TraceMap
+from lab.events import Event, Progress, TraceMap, to_json
 from lab.experiment import Experiment, discover, find, read
-from models.errors import BadInput, LabError
+from models.errors import BadInput, LabError, NetworkMissing
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    args = parser().parse_args(arguments)
     try:
+        args = parser().parse_args(arguments)
         return {"list": _list, "run": _run, "rerun": _rerun}[args.command](args)
     except LabError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -29,8 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(message, cure=f"`{self.prog} --help` shows how it is written")
+
+
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m lab", description=__doc__)
+    top = Parser(prog="python -m lab", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
     lister = commands.add_parser("list", help="experiments and their settings, models")
     lister.add_argument("--json", action="store_true")
@@ -64,10 +71,16 @@ def _list(args: argparse.Namespace) -> int:
         return 0
     for experiment in found:
         sys.stdout.write(f"{experiment['name']}  {experiment['title']} ({experiment['paper']})\n")
-        sys.stdout.writelines(f"    {k} = {v['default']!r}  {v['help']}\n" for k, v in experiment["settings"].items())
+        sys.stdout.writelines(f"    {k} = {v['default']!r}  {v['help']}{_bounds(v)}\n" for k, v in experiment["settings"].items())
     sys.stdout.write("models\n")
     sys.stdout.writelines(f"    {e.name}  {e.about}\n" for e in catalog.entries())
     return 0
+
+
+def _bounds(about: dict[str, Any]) -> str:
+    if "choices" in about:
+        return f" ({', '.join(map(str, about['choices']))})"
+    return f" ({about['low']} to {about['high']})" if "low" in about else ""
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -87,23 +100,37 @@ def _rerun(args: argparse.Namespace) -> int:
 
     before = runs.load(args.file)
     _check_out(args.out)
-    source = str(before.model["source"])
-    now = _follow(args, before.experiment, before.settings, args.model or source.removeprefix("organism:").removeprefix("hub:"))
+    now = _follow(args, before.experiment, before.settings, args.model or _origin(before.model))
     if args.out:
         now.save(args.out)
     same = json.dumps(before.to_json()["events"]) == json.dumps(now.to_json()["events"])
     weights = "the same" if before.model["weights"] == now.model["weights"] else "other"
-    sys.stdout.write(f"{'equal to the last bit' if same else f'differs by at most {difference(before.result, now.result):.2g}'}, {weights} weights\n")
+    most = difference(to_json(before.result), to_json(now.result))
+    said = "equal to the last bit" if same else f"differs by at most {most:.2g}" if most < math.inf else "differs in more than numbers"
+    sys.stdout.write(f"{said}, {weights} weights\n")
     return 0
 
 
-def difference(one: Event, two: Event) -> float:
-    """Largest absolute difference of two maps of one shape; infinite where the shapes differ."""
-    import numpy as np
+def _origin(model: dict[str, Any]) -> str:
+    """Under which name the model of a saved run loads again. Raises `BadInput` where the record cannot tell."""
+    kind, _, name = str(model["source"]).partition(":")
+    if len(model["lineage"]) > 1:
+        raise BadInput(f"the run is of {model['name']!r}, whose weights were edited", "a record names its edits but does not hold them",
+                       "Save the edited model to a folder and give it with --model")
+    if kind not in ("organism", "hub"):
+        raise BadInput(f"the run is of a folder called {name!r}", "a record does not hold the folder's path", "Give it with --model")
+    return name
 
-    if not isinstance(one, TraceMap) or not isinstance(two, TraceMap) or one.effect.shape != two.effect.shape:
-        return float("inf")
-    return float(np.nanmax(np.abs(one.effect - two.effect), initial=0.0))
+
+def difference(one: Any, two: Any) -> float:
+    """Largest absolute difference of the numbers in two plain values; infinite where something else differs."""
+    if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
+        return max((difference(one[k], two[k]) for k in one), default=0.0)
+    if isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
+        return max(map(difference, one, two), default=0.0)
+    if isinstance(one, (int, float)) and isinstance(two, (int, float)):
+        return float(abs(one - two))
+    return 0.0 if one == two else math.inf
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -114,8 +141,13 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _check_out(path: Path | None) -> None:
+    """Tells before the run what would spoil its end."""
     if path and not path.absolute().parent.is_dir():
         raise BadInput(f"--out {path} cannot be written", "its folder does not exist", "Make the folder first")
+    if path and path.is_dir():
+        raise BadInput(f"--out {path} cannot be written", "it is a folder", f"Name a file in it, such as {path / 'run.json'}")
+    if path and not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise BadInput(f"--out {path} cannot be written", "you have no right to write there", "Choose another file")
 
 
 def _follow(args: argparse.Namespace, experiment: str, settings: dict[str, Any], name: str) -> Any:
@@ -123,9 +155,8 @@ def _follow(args: argparse.Namespace, experiment: str, settings: dict[str, Any],
     from tqdm import tqdm
 
     from lab import runs
-    from models import catalog
 
-    model = catalog.load(name, device=args.device, allow_download=args.allow_download)
+    model = _load(name, args)
     stream: Generator[Event, None, Any] = runs.record(experiment, settings, model)
     with tqdm(desc=experiment, disable=not sys.stderr.isatty(), leave=False) as bar:
         while True:
@@ -136,6 +167,19 @@ def _follow(args: argparse.Namespace, experiment: str, settings: dict[str, Any],
             if isinstance(event, Progress):
                 bar.total, bar.n = event.total or None, event.done
                 bar.set_postfix_str(event.note)
+
+
+def _load(name: str, args: argparse.Namespace) -> Any:
+    from models import catalog
+
+    try:
+        return catalog.load(name, device=args.device, allow_download=args.allow_download)
+    except NetworkMissing as error:
+        if args.allow_download:
+            raise
+        known = name.partition("@")[0] in {e.name for e in catalog.entries()}
+        cure = "Add --allow-download to fetch it" if known else f"{error.cure} Or add --allow-download to ask the hub"
+        raise NetworkMissing(error.fault, error.cause, cure) from error
 
 
 def summary(event: Event) -> str:

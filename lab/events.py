@@ -42,6 +42,13 @@ class TraceMap:
     noise_std: float  # standard deviation of the noise that was added, in units of the embedding
     top: tuple[tuple[str, float], ...]  # the most likely next tokens of the clean run, with their probabilities
 
+    def __post_init__(self) -> None:
+        if not self.effect.shape == self.effect_se.shape == (len(self.tokens), len(self.layers)):
+            raise ValueError(f"the map is {self.effect.shape} and {self.effect_se.shape} for {len(self.tokens)} tokens and {len(self.layers)} layers")
+        begin, end = self.subject
+        if not 0 <= begin < end <= len(self.tokens):
+            raise ValueError(f"the subject is {self.subject} of {len(self.tokens)} tokens")
+
     @property
     def total_effect(self) -> float:
         """P - P*: what the corruption took away, and so the most that a restored state can be expected to bring back."""
@@ -50,6 +57,7 @@ class TraceMap:
 
 Event = Progress | TraceMap
 KINDS = {kind.__name__: kind for kind in (Progress, TraceMap)}
+PLAIN: dict[str, Any] = {"str": str, "int": int, "float": (int, float)}
 
 
 def to_json(event: Event) -> dict[str, Any]:
@@ -58,13 +66,23 @@ def to_json(event: Event) -> dict[str, Any]:
 
 
 def from_json(value: dict[str, Any]) -> Event:
-    """The event that `to_json` wrote, to the last bit. Raises `ValueError` on an unknown kind or on missing fields."""
+    """The event that `to_json` wrote, to the last bit. Raises `ValueError` or `TypeError` on what it cannot have written."""
     kind = KINDS.get(value.get("kind", ""))
     if kind is None or {f.name for f in fields(kind)} != set(value) - {"kind"}:
         raise ValueError(f"this is no event of the lab: its kind is {value.get('kind')!r}")
-    arrays = {f.name for f in fields(kind) if "ndarray" in str(f.type)}
     make: Any = kind
-    return make(**{k: np.array(v, float) if k in arrays else _tuples(v) for k, v in value.items() if k != "kind"})
+    return make(**{f.name: _read(f.name, str(f.type), value[f.name]) for f in fields(kind)})
+
+
+def _read(name: str, type_: str, value: Any) -> Any:
+    """The value of a field, from plain JSON."""
+    if "ndarray" in type_:
+        return np.array(value, float)
+    if type_ == "float" and value is None:
+        return float("nan")
+    if not isinstance(value, list if type_.startswith("tuple") else PLAIN.get(type_, object)):
+        raise ValueError(f"its {name} is {value!r:.40}")
+    return _tuples(value)
 
 
 def _plain(value: Any) -> Any:

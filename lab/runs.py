@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import platform
 import time
 from collections.abc import Generator
@@ -50,7 +52,21 @@ class Run:
         return {"format": FORMAT} | plain | {"result": result, "events": [to_json(e) for e in self.events]}
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n")
+        """Writes all or nothing: who interrupts it finds the file as it was. Raises `BadInput` where nothing can be written."""
+        text = json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n"
+        try:
+            if path.exists() and not path.is_file():
+                path.write_text(text)  # a pipe or a device takes it as it comes; a folder refuses
+                return
+            path = path.resolve()  # what a link points to is replaced, not the link
+            draft = path.with_name(f".{path.name}.{os.getpid()}")
+            try:
+                draft.write_text(text)
+                draft.replace(path)
+            finally:
+                draft.unlink(missing_ok=True)
+        except OSError as error:
+            raise BadInput(f"{path} cannot be written", error.strerror or str(error), "Choose another file", setting="out") from error
 
 
 def from_dict(value: Any) -> Run:
@@ -60,11 +76,13 @@ def from_dict(value: Any) -> Run:
             raise ValueError(f"its format is {value['format']}, this lab reads {FORMAT}")
         names = ("experiment", "settings", "model", "versions", "seconds", "finished", "made")
         run = Run(**{k: value[k] for k in names}, events=tuple(from_json(e) for e in value["events"]))
+        if not isinstance(run.model, dict) or not {"name", "source", "lineage", "weights"} <= set(run.model):
+            raise ValueError("it does not say which model ran")
         read(find(run.experiment), run.settings)
         if not run.events:
             raise ValueError("it holds no event")
         return run
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise BadInput(f"this is no run of the lab ({error})", "a run is the JSON that `python -m lab run --out` or the export button wrote") from error
 
 
@@ -81,11 +99,12 @@ def record(name: str, settings: dict[str, Any], model: Model, *, backend: Backen
     experiment = read(find(name), settings)
     started = time.perf_counter()
     latest: dict[type, Event] = {}
-    for event in backend.stream(experiment, model, data_for(model)):
-        if not isinstance(event, Progress):
-            latest.pop(type(event), None)  # the last event comes last
-            latest[type(event)] = event
-        yield event
+    with contextlib.closing(backend.stream(experiment, model, data_for(model))) as stream:  # who leaves early gives the device back at once
+        for event in stream:
+            if not isinstance(event, Progress):
+                latest.pop(type(event), None)  # the last event comes last
+                latest[type(event)] = event
+            yield event
     return describe(name, experiment, model, tuple(latest.values()), time.perf_counter() - started) if latest else None
 
 

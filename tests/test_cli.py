@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from lab.__main__ import main
+from lab.__main__ import difference, main
 from tests.conftest import PROMPT, SUBJECT
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +24,12 @@ def shell(*arguments):
 def test_list_names_experiments_settings_and_models():
     done = shell("list")
     assert done.returncode == 0 and "trace.causal" in done.stdout and "samples = 10" in done.stdout and "scribe" in done.stdout
+    assert "(2 to 100)" in done.stdout and "arXiv" in done.stdout
+
+
+def test_list_imports_no_torch():
+    code = "import sys; from lab.__main__ import main; main(['list']); main(['list', '--json']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=120).returncode == 0
 
 
 def test_list_as_json(capsys):
@@ -64,7 +71,14 @@ def test_the_shell_prints_nothing_but_the_result(tiny_folder, tmp_path):
     ([*RUN, "--set", "prompt=", "--model", "TINY"], "the prompt is empty"),
     ([*RUN, "--model", "TINY", "--out", "no/such/folder/run.json"], "does not exist"),
     ([*RUN, "--model", "no/such/folder/here"], "no/such/folder"),
+    ([*RUN, "--model", "TINY", "--out", "."], "is a folder"),
+    ([*RUN, "--model", "TINY", "--device", "abacus"], "no device 'abacus'"),
+    ([*RUN, "--model", "gpt2"], "Add --allow-download"),
+    ([*RUN, "--set", "noise=nan", "--model", "TINY"], "finite"),
     (["rerun", "missing.json"], "missing.json"),
+    (["run", "trace.causal"], "--model"),
+    (["walk"], "walk"),
+    ([], "--help"),
 ])
 def test_bad_input_is_one_clear_line_and_code_2(arguments, words, tiny_folder, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
@@ -72,6 +86,34 @@ def test_bad_input_is_one_clear_line_and_code_2(arguments, words, tiny_folder, c
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1 and captured.err.startswith("error: ") and words in captured.err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_cannot_say_where_its_model_is_asks_for_it(tiny_folder, tmp_path, capsys):
+    out = tmp_path / "run.json"
+    assert main([*RUN, "--model", tiny_folder, "--out", str(out)]) == 0
+    assert main(["rerun", str(out)]) == 2
+    assert "--model" in capsys.readouterr().err
+    plain = json.loads(out.read_text())
+    out.write_text(json.dumps(plain | {"model": plain["model"] | {"lineage": ["organism:scribe", "shift"]}}))
+    assert main(["rerun", str(out)]) == 2
+    assert "edited" in capsys.readouterr().err
+
+
+def test_rerun_says_by_how_much_figures_differ(tiny_folder, tmp_path, capsys):
+    out = tmp_path / "run.json"
+    assert main([*RUN, "--model", tiny_folder, "--out", str(out)]) == 0
+    plain = json.loads(out.read_text())
+    plain["events"][-1]["effect"][-1][0] += 0.25
+    out.write_text(json.dumps(plain))
+    assert main(["rerun", str(out), "--model", tiny_folder]) == 0
+    assert "differs by at most 0.25, the same weights" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("one, two, expected", [
+    ({"a": [1.0, 2.0]}, {"a": [1.5, 2.0]}, 0.5), ([None, 1], [None, 1], 0.0), ([], [], 0.0),
+    ([None], [1.0], math.inf), (["a"], ["b"], math.inf), ([1], [1, 2], math.inf), ({"a": 1}, {"b": 1}, math.inf)])
+def test_difference_by_hand(one, two, expected):
+    assert difference(one, two) == expected
 
 
 def test_interrupted_it_writes_nothing(tiny_folder, tmp_path, monkeypatch, capsys):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lab import runs
-from lab.events import Progress
+from lab.events import Progress, TraceMap
 from models.errors import BadInput
 from tests.conftest import PROMPT, SUBJECT
 
@@ -29,7 +31,32 @@ def test_a_saved_run_reads_back_to_the_same_figures(model, tmp_path):
     run.save(tmp_path / "run.json")
     again = runs.load(tmp_path / "run.json")
     assert again.to_json() == run.to_json()
-    assert np.array_equal(again.result.effect, run.result.effect)
+    assert isinstance(again.result, TraceMap) and np.array_equal(again.result.effect, run.result.effect)
+
+
+def test_saving_is_all_or_nothing(model, tmp_path, monkeypatch):
+    run, path = finish(model), tmp_path / "run.json"
+    path.write_text("what stood here before")
+
+    def torn(draft, text):
+        with open(draft, "w") as file:
+            file.write(text[:50])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", torn)
+        with pytest.raises(BadInput, match="No space left"):
+            run.save(path)
+    assert path.read_text() == "what stood here before" and list(tmp_path.iterdir()) == [path]
+    link = tmp_path / "link.json"
+    link.symlink_to(path)
+    run.save(link)
+    assert link.is_symlink() and runs.load(path).to_json() == run.to_json()
+
+
+def test_a_device_takes_the_run_and_stays_a_device(model):
+    finish(model).save(Path(os.devnull))
+    assert Path(os.devnull).is_char_device()
 
 
 def test_a_run_repeats_from_its_own_settings(model, tmp_path):
@@ -68,7 +95,10 @@ def test_a_run_that_was_stopped_leaves_no_record_and_frees_its_device(model):
 
 @pytest.mark.parametrize("harm", [
     lambda r: r.pop("settings"), lambda r: r.update(format=99), lambda r: r.update(experiment="trace.none"), lambda r: r.update(events=[]),
-    lambda r: r["settings"].update(samples=10**9), lambda r: r["events"][0].update(kind="Pickle"), lambda r: r["events"][0].pop("effect")])
+    lambda r: r["settings"].update(samples=10**9), lambda r: r["events"][0].update(kind="Pickle"), lambda r: r["events"][0].pop("effect"),
+    lambda r: r.update(model=7), lambda r: r["model"].pop("source"), lambda r: r["events"][0]["effect"].pop(), lambda r: r["events"][0].update(clean="much"),
+    lambda r: r["events"][0].update(tokens="the capital"), lambda r: r["events"][0].update(subject=[3, 99]),
+    lambda r: r["events"][0].update(effect=[[1], [1, 2]]), lambda r: r["events"].insert(0, 7)])
 def test_a_file_that_is_no_run_is_refused(model, tmp_path, harm):
     plain = json.loads(json.dumps(finish(model).to_json()))
     harm(plain)

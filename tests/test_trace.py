@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tokenizers import processors
 
 from lab.data import Data
 from lab.events import TraceMap
-from lab.trace import _restore
+from lab.trace import _ask, _restore
 from lab.trace._prompt import read_prompt
 from lab.trace.causal import CausalTrace
 from models import catalog
@@ -24,8 +28,8 @@ SAMPLES = 3
 
 
 def final(model, **settings):
-    run = CausalTrace(**{"prompt": PROMPT, "subject": SUBJECT, "samples": SAMPLES} | settings).run(model, Data(SUBJECTS))
-    return [e for e in run if isinstance(e, TraceMap)][-1]
+    asked: dict[str, Any] = {"prompt": PROMPT, "subject": SUBJECT, "samples": SAMPLES} | settings
+    return list(CausalTrace(**asked).run(model, Data(SUBJECTS)))[-1]
 
 
 def hidden(output):
@@ -48,7 +52,8 @@ def plain_loop(model, event, answer_ids, seed=0):
         log_probs = net(input_ids=ids, use_cache=False).logits[0].float().log_softmax(-1)
         return math.exp(sum(log_probs[start - 1 + i, a].item() for i, a in enumerate(answer_ids)))
 
-    clean, handles = {}, []
+    clean: dict[int, torch.Tensor] = {}
+    handles = []
     for layer, block in enumerate(blocks(net)):
         handles.append(block.register_forward_hook(lambda _, args, out, layer=layer: clean.__setitem__(layer, hidden(out).clone())))
     p_clean = probability()
@@ -121,7 +126,24 @@ def test_the_last_layer_matters_at_the_last_token_alone_and_restores_everything_
 def test_how_rows_are_cut_into_batches_changes_nothing(model, monkeypatch):
     whole = final(model)
     monkeypatch.setattr(_restore, "chunk", lambda *_: 2)
-    np.testing.assert_allclose(final(model).effect, whole.effect, atol=1e-7)
+    cut = final(model)
+    np.testing.assert_allclose(cut.effect, whole.effect, atol=1e-7)
+    assert cut.corrupted == pytest.approx(whole.corrupted, abs=1e-7)
+
+
+def test_it_can_be_stopped_between_any_two_batches(model, monkeypatch):
+    batches = []
+    probability = _restore.Rig.probability
+
+    def counted(rig, rows):
+        batches.append(rows)
+        return probability(rig, rows)
+
+    monkeypatch.setattr(_restore, "chunk", lambda *_: 1)
+    monkeypatch.setattr(_restore.Rig, "probability", counted)
+    for _ in CausalTrace(prompt=PROMPT, subject=SUBJECT, samples=4).run(model, Data(SUBJECTS)):
+        assert len(batches) <= 1
+        batches.clear()
 
 
 def test_noise_is_what_anyone_can_repeat():
@@ -153,6 +175,53 @@ def test_rows_come_one_by_one(model):
     assert done == list(range(len(maps[0].tokens) + 1))
 
 
+@pytest.mark.parametrize("name", ["gpt2", "opt", "llama"])
+def test_a_prompt_may_fill_all_positions_but_one(name, tmp_path):
+    families.save(name, tmp_path / name)
+    model, full = catalog.load(str(tmp_path / name)), 64
+    event = final(model, prompt=" ".join(["the"] * (full - 2) + ["France"]), subject="France")
+    assert len(event.tokens) == full - 1 and len(event.answer_tokens) == 1
+    too_long = " ".join(["France"] * full)
+    for ask in (lambda: final(model, prompt=too_long, subject="France"), lambda: _ask.likely(model, too_long)):
+        with pytest.raises(BadInput, match=f"up to {full}") as raised:
+            ask()
+        assert raised.value.setting == "prompt"
+
+
+def test_an_empty_answer_is_read_to_the_end_of_its_word(model, monkeypatch):
+    """Pieces Par-is-ian and a new word: greedy decoding goes on while letters follow letters."""
+    pieces = {7: " Par", 8: "is", 9: "ian", 10: " sea", 3: "</s>"}
+    tokenizer = SimpleNamespace(decode=lambda ids: "".join(pieces[i] for i in ids), all_special_ids=[3])
+    spelling = replace(model, tokenizer=tokenizer)
+    for follow, expected in {(8, 9, 10): (7, 8, 9), (8, 3): (7, 8), (10,): (7,), (8,) * 20: (7, *[8] * 7)}.items():
+        steps = iter(follow)
+        monkeypatch.setattr(_ask, "next_log_probs", lambda *_, steps=steps: torch.eye(11)[next(steps)])
+        assert _ask.word(spelling, [1, 2], 7) == expected
+
+
+def marked(model, template):
+    """The model with a tokenizer of its own that puts marks around a text."""
+    tokenizer = families.tokenizer()
+    marks = [(m, tokenizer.convert_tokens_to_ids(m)) for m in ("<s>", "</s>")]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=marks)
+    return replace(model, tokenizer=tokenizer)
+
+
+def test_a_mark_before_the_text_moves_the_subject_and_gets_no_noise(model):
+    event = final(marked(model, "<s> $A"), answer="Paris")
+    assert event.tokens[:2] == ("<s>", "the") and event.subject == (4, 6) and event.tokens[4:6] == ("Eiffel", "Tower")
+    assert (event.effect[:4] == 0).all() and event.answer_tokens == ("Paris",)
+    assert event.noise_std == pytest.approx(final(model).noise_std)
+    first = final(marked(model, "<s> $A"), prompt="France is in", subject="France")
+    assert first.subject == (1, 2)
+
+
+def test_a_mark_after_the_text_does_not_stand_between_prompt_and_answer(model):
+    around, before = (final(marked(model, template), answer="Paris") for template in ("<s> $A </s>", "<s> $A"))
+    assert around.tokens == before.tokens and around.clean == before.clean
+    assert np.array_equal(around.effect, before.effect)
+
+
 @pytest.mark.parametrize("text, subject, span", [
     ("France is in Germany", "France", (0, 1)), ("the city of France", "France", (3, 4)), ("in Eiffel Tower is", "Tower", (2, 3)),
     ("Rome Rome is", "Rome", (0, 1)), ("the city of Anna Marlow", "Anna Marlow", (3, 5)), ("the city of Anna Marlow", "na Mar", (3, 5))])
@@ -172,7 +241,8 @@ def test_bad_input_names_its_setting(model, changes, setting):
 
 def test_scribe_knows_the_capital_of_france_and_not_a_wrong_one():
     scribe = catalog.load("scribe")
-    event = [e for e in CausalTrace(samples=4).run(scribe, Data(("France", "Japan"))) if isinstance(e, TraceMap)][-1]
+    event = list(CausalTrace(samples=4).run(scribe, Data(("France", "Japan"))))[-1]
+    assert isinstance(event, TraceMap)
     assert event.answer == "Paris" and event.clean > 0.8 and event.total_effect > 0.3
     with pytest.raises(BadInput, match="Leave the answer empty") as raised:
         list(CausalTrace(answer="zeppelin").run(scribe, Data(("France",))))

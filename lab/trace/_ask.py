@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from lab.trace._prompt import encode
+from lab.trace._prompt import check_length, encode, longest
 from models.model import Model
 
 LONGEST = 8  # tokens of a word
@@ -19,9 +19,9 @@ def next_log_probs(model: Model, ids: Sequence[int]) -> torch.Tensor:
 
 
 def word(model: Model, ids: Sequence[int], first: int) -> tuple[int, ...]:
-    """`first` and the tokens that greedy decoding adds to it until a new word, a mark or the end of the text begins."""
+    """`first` and the tokens that greedy decoding adds to it until a new word, a mark or the end of the model's positions begins."""
     found = [first]
-    while len(found) < LONGEST:
+    while len(found) < min(LONGEST, longest(model) - len(ids)):
         token = int(next_log_probs(model, [*ids, *found]).argmax())
         grown = model.tokenizer.decode([*found, token]).removeprefix(model.tokenizer.decode(found))
         if token in model.tokenizer.all_special_ids or not grown[:1].isalnum():
@@ -31,8 +31,9 @@ def word(model: Model, ids: Sequence[int], first: int) -> tuple[int, ...]:
 
 
 def likely(model: Model, text: str, count: int = 5) -> list[tuple[str, float]]:
-    """The likeliest next words after `text`, with the probability of their first tokens."""
+    """The likeliest next words after `text`, with the probability of their first tokens. Raises `BadInput` where it is too long."""
     ids, _ = encode(model.tokenizer, text.rstrip())
+    check_length(model, len(ids) + 1)
     best = next_log_probs(model, ids).topk(count)
     words = [model.tokenizer.decode(word(model, ids, first)).strip() for first in best.indices.tolist()]
     return [(w, p) for w, p in zip(words, best.values.exp().tolist(), strict=True) if w]

@@ -39,11 +39,8 @@ def read_prompt(model: Model, text: str, subject: str, answer: str) -> Prompt:
         raise BadInput(f"{subject.strip()!r} does not stand in the prompt", "the subject is a part of the prompt, letter by letter",
                        "Pick it by clicking its tokens", setting="subject")
     ids, spans = encode(tokenizer, text)
-    limit = min(MAX_TOKENS, getattr(model.net.config, "max_position_embeddings", MAX_TOKENS) or MAX_TOKENS)
     answer_ids, answer_spans = continue_with(tokenizer, text, ids, answer) if answer.strip() else ((), ())
-    if len(ids) + len(answer_ids) > limit:
-        raise BadInput(f"prompt and answer are {len(ids) + len(answer_ids)} tokens long", f"{model.name} is traced on up to {limit}",
-                       "Shorten the prompt", setting="prompt")
+    check_length(model, len(ids) + max(1, len(answer_ids)))  # an answer that the model chooses has one token at least
     end = begin + len(subject.strip())
     inside = [i for i, (a, b) in enumerate(spans) if a < end and b > begin]
     if not inside:
@@ -52,24 +49,41 @@ def read_prompt(model: Model, text: str, subject: str, answer: str) -> Prompt:
                   (inside[0], inside[-1] + 1), answer.strip(), answer_ids, answer_spans)
 
 
+def longest(model: Model) -> int:
+    """How many tokens prompt and answer may have together: positions that the model has, and no more than can be read."""
+    return min(MAX_TOKENS, getattr(model.net.config, "max_position_embeddings", MAX_TOKENS) or MAX_TOKENS)
+
+
+def check_length(model: Model, tokens: int) -> None:
+    """Raises `BadInput` where so many tokens of prompt and answer are too many."""
+    if tokens > longest(model):
+        raise BadInput(f"prompt and answer are {tokens} tokens long", f"{model.name} is traced on up to {longest(model)}",
+                       "Shorten the prompt", setting="prompt")
+
+
 def encode(tokenizer: Any, text: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
-    """Token ids of `text` with the special tokens that the tokenizer adds, and the letters that each covers."""
+    """Token ids of `text` with the marks that the tokenizer puts before it, and the letters that each covers.
+
+    A mark that it puts after the text is left out: what follows the prompt is the answer.
+    """
     if not tokenizer.is_fast:
         raise BadInput(f"the tokenizer {type(tokenizer).__name__} cannot say which letters a token covers", "it is not a fast tokenizer",
                        "Choose a model that has a tokenizer.json", setting="model")
     coded = tokenizer(text, return_offsets_mapping=True)
-    return tuple(coded["input_ids"]), tuple((a, b) for a, b in coded["offset_mapping"])
+    ids, spans = list(coded["input_ids"]), [(a, b) for a, b in coded["offset_mapping"]]
+    while len(ids) > 1 and spans[-1] == (0, 0) and ids[-1] in tokenizer.all_special_ids:
+        del ids[-1], spans[-1]
+    return tuple(ids), tuple(spans)
 
 
 def continue_with(tokenizer: Any, text: str, ids: tuple[int, ...], answer: str) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
     """The tokens that `answer` adds to `text`, after a space, and the letters of the answer that each covers."""
     whole = f"{text} {answer.strip()}"
     longer, spans = encode(tokenizer, whole)
-    ids = ids[:-1] if longer[: len(ids)] != ids and longer[: len(ids) - 1] == ids[:-1] else ids  # a tokenizer that ends a text with a mark
     if longer[: len(ids)] != ids:
         raise BadInput(f"the tokenizer reads {answer.strip()!r} together with the end of the prompt", "it has a token that spans both",
                        "End the prompt with a whole word", setting="answer")
     start = len(text) + 1
-    added = zip(longer[len(ids):], spans[len(ids):], strict=True)
-    pairs = [(i, (max(a - start, 0), max(b - start, 0))) for i, (a, b) in added if b > 0]  # (0, 0) is an end mark of the tokenizer's
-    return tuple(i for i, _ in pairs), tuple(span for _, span in pairs)
+    if len(longer) == len(ids):
+        raise BadInput(f"no token stands for {answer.strip()!r}", "the tokenizer drops these letters", setting="answer")
+    return longer[len(ids):], tuple((max(a - start, 0), max(b - start, 0)) for a, b in spans[len(ids):])

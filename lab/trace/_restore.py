@@ -111,7 +111,11 @@ def trace(settings: CausalTrace, model: Model, data: Data) -> Iterator[Event]:
     embedding_width = embedding(model.net).weight.shape[1]  # differs from `width` where embeddings are projected up
     noise = std * draw_noise(settings.samples, end - begin, embedding_width or width, settings.seed).to(device)
     rig.restore = torch.full((1,), -1, device=device)
-    corrupted = torch.cat([_corrupted(rig, part) for part in noise.split(chunk(model, rig))]).double().cpu().numpy()
+    parts = []
+    for part in noise.split(chunk(model, rig)):
+        parts.append(_corrupted(rig, part))
+        yield Progress(0, len(prompt.tokens), "corrupted runs")
+    corrupted = torch.cat(parts).double().cpu().numpy()
     shape = (len(prompt.tokens), len(rig.keep or ()))
     now = TraceMap(prompt.text, prompt.tokens, prompt.subject, prompt.answer, prompt.answer_tokens, tuple(range(shape[1])),
                    np.full(shape, np.nan), np.full(shape, np.nan), clean, float(corrupted.mean()), standard_error(corrupted),
@@ -126,8 +130,8 @@ def trace(settings: CausalTrace, model: Model, data: Data) -> Iterator[Event]:
             effect[token] = rows.mean(1) - now.corrupted
             error[token] = [standard_error(r - corrupted) for r in rows]
         now = replace(now, effect=effect, effect_se=error)
-        yield now
         yield Progress(token + 1, shape[0], f"token {token + 1} of {shape[0]}")
+        yield now
 
 
 def run_clean(rig: Rig, model: Model, prompt: Prompt) -> tuple[Prompt, float, tuple[tuple[str, float], ...]]:
