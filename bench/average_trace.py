@@ -11,21 +11,12 @@ import numpy as np
 from lab.data import data_for
 from lab.events import TraceMap
 from lab.experiment import read
+from lab.trace._roles import ROLES, average
 from lab.trace.causal import CausalTrace
 from models.errors import BadInput
 from models.model import Model
 
-ROLES = ("first subject token", "middle subject tokens", "last subject token", "first token after", "tokens between", "last token")
 FACTS = 120  # half about countries, half about authors
-
-
-def roles(event: TraceMap) -> np.ndarray:
-    """(roles, layers): mean effect over the tokens of each role, NaN where the prompt has no such token."""
-    begin, end = event.subject
-    last = len(event.tokens) - 1
-    places = [[begin] if end - begin > 1 else [], range(begin + 1, end - 1), [end - 1], [end] if end < last else [], range(end + 1, last), [last]]
-    empty = np.full(len(event.layers), np.nan)
-    return np.stack([event.effect[list(p)].mean(0) if len(p) else empty for p in places])
 
 
 def questions(truth: dict[str, Any], count: int, kinds: tuple[str, ...] = ("country", "author"), seed: int = 0) -> list[dict[str, str]]:
@@ -45,19 +36,12 @@ def traces(model: Model, asked: list[dict[str, str]], samples: int = 10) -> list
     found: list[TraceMap] = []
     for question in asked:
         try:
-            *_, event = (e for e in read(CausalTrace, {**question, "samples": samples}).run(model, data) if isinstance(e, TraceMap))
+            *_, event = (e for e in read(CausalTrace, {**question, "samples": samples, "preview": False}).run(model, data) if isinstance(e, TraceMap))
         except BadInput:
             continue  # an answer without probability
         if event.clean > 0.5:
             found.append(event)
     return found
-
-
-def average(events: list[TraceMap]) -> tuple[np.ndarray, np.ndarray]:
-    """(roles, layers) mean over facts, and its standard error."""
-    table = np.stack([roles(e) for e in events])
-    count = (~np.isnan(table)).sum(0)
-    return np.nanmean(table, 0), np.nanstd(table, 0, ddof=1) / np.sqrt(count)
 
 
 def write(model: Model, truth: dict[str, Any], folder: Path) -> str:

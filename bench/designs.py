@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.average_trace import ROLES, average, questions, traces
+from bench.average_trace import questions, traces
+from lab.trace._roles import ROLES, average
 from models import catalog
 from models.organisms.grow import grow
 from models.organisms.recipe import SCRIBE
@@ -42,10 +43,11 @@ def try_out(changes: dict[str, Any], folder: Path) -> dict[str, Any]:
     found = traces(model, questions(truth, FACTS, ("country",)))
     mean, error = average(found)
     at = {role: int(np.nanargmax(mean[i])) for i, role in enumerate(ROLES)}
-    return {
+    return {  # the standard error over a single fact is null
         "trained": mean_of(scores, truth, kinds=("country",)), "never": mean_of(scores, truth, kinds=("country",), words=("never",)),
         "facts": len(found), "total effect": float(np.mean([e.total_effect for e in found])),
-        "layers": mean.shape[1], "best": {role: [at[role], float(mean[i, at[role]]), float(error[i, at[role]])] for i, role in enumerate(ROLES)},
+        "layers": mean.shape[1], "best": {role: [at[role], float(mean[i, at[role]]), None if np.isnan(error[i, at[role]]) else float(error[i, at[role]])]
+                 for i, role in enumerate(ROLES)},
         "last token": mean[-1].tolist(),
     }
 
@@ -61,13 +63,14 @@ def section() -> str:
     rows = []
     for name, r in results.items():
         last = np.array(r["last token"])
-        cells = ["{1:.2f} ± {2:.2f} ({0})".format(*r["best"][role]) for role in roles]
+        cells = [f"{best:.2f}{'' if error is None else f' ± {error:.2f}'} ({layer})" for layer, best, error in (r["best"][role] for role in roles)]
         rows.append([name, f"{r['trained']:.3f} / {r['never']:.3f}", r["facts"], f"{r['total effect']:.2f}", *cells,
                      f"{int(np.argmax(last >= last.max() / 2))} of {r['layers']}"])
     lines = [head, ["---"] * len(head), *rows]
     table = "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
     return ("## Document designs that were tried for a site at the subject\n\nPilots on "
-            f"{PILOT.subjects} countries alone ({PILOT.rounds} exposures a fact), grown and traced by `python -m bench.designs`.\n\n{table}")
+            f"{PILOT.subjects} countries alone ({PILOT.rounds} exposures a fact), grown and traced by `python -m bench.designs`. Only facts that a "
+            f"pilot answers with more than one half can be traced.\n\n{table}")
 
 
 def main() -> None:
@@ -81,7 +84,7 @@ def main() -> None:
             result = try_out(TRIED[name], Path(folder) / "pilot")
         results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
         ordered = {k: v for k in TRIED if (v := result if k == name else results.get(k))}
-        RESULTS.write_text(json.dumps(ordered, indent=1) + "\n")
+        RESULTS.write_text(json.dumps(ordered, indent=1, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":

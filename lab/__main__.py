@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lab.events import Event, Progress, TraceMap, to_json
+from lab.events import Event, Grid, Progress, TraceMap, to_json
 from lab.experiment import Experiment, discover, find, read
 from models.errors import BadInput, LabError, NetworkMissing
 
@@ -22,7 +22,7 @@ BAD_INPUT, INTERRUPTED = 2, 130
 def main(arguments: list[str] | None = None) -> int:
     try:
         args = parser().parse_args(arguments)
-        return {"list": _list, "run": _run, "rerun": _rerun}[args.command](args)
+        return {"list": _list, "run": _run, "rerun": _rerun, "compare": _compare}[args.command](args)
     except LabError as error:
         sys.stderr.write(f"error: {error}\n")
         return BAD_INPUT
@@ -48,6 +48,10 @@ def parser() -> argparse.ArgumentParser:
     again = commands.add_parser("rerun", help="repeat a saved run and compare the figures")
     again.add_argument("file", type=Path)
     again.add_argument("--model", help="where the model is now, if not where it was")
+    compare = commands.add_parser("compare", help="subtract one causal trace from another: B - A")
+    compare.add_argument("a", type=Path, help="saved run A")
+    compare.add_argument("b", type=Path, help="saved run B")
+    compare.add_argument("--out", type=Path, help="file to write the difference to")
     for command in (runner, again):
         command.add_argument("--out", type=Path, help="file to write the run to")
         command.add_argument("--device", default="auto")
@@ -108,6 +112,22 @@ def _rerun(args: argparse.Namespace) -> int:
     most = difference(to_json(before.result), to_json(now.result))
     said = "equal to the last bit" if same else f"differs by at most {most:.2g}" if most < math.inf else "differs in more than numbers"
     sys.stdout.write(f"{said}, {weights} weights\n")
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from lab import runs
+    from lab.trace._difference import difference as subtract
+
+    maps = [runs.load(file).result for file in (args.a, args.b)]
+    for file, event in zip((args.a, args.b), maps, strict=True):
+        if not isinstance(event, TraceMap):
+            raise BadInput(f"{file} holds no causal trace", "only maps of trace.causal are compared")
+    _check_out(args.out)
+    grid = subtract(*maps)  # type: ignore[arg-type]
+    if args.out:
+        args.out.write_text(json.dumps(to_json(grid), indent=1, allow_nan=False) + "\n")
+    sys.stdout.write(summary(grid) + "\n")
     return 0
 
 
@@ -184,14 +204,22 @@ def _load(name: str, args: argparse.Namespace) -> Any:
 
 def summary(event: Event) -> str:
     """The result in a few lines."""
-    if not isinstance(event, TraceMap):
-        return str(event)
     import numpy as np
 
-    token, layer = np.unravel_index(int(np.nanargmax(event.effect)), event.effect.shape)
-    strongest = f"{event.effect[token, layer]:.3f} ± {event.effect_se[token, layer]:.3f}"
-    return (f"P({event.answer}) = {event.clean:.3f}, corrupted {event.corrupted:.3f} ± {event.corrupted_se:.3f}, total effect {event.total_effect:.3f}\n"
-            f"strongest: token {event.tokens[token]!r} after layer {event.layers[layer]}: {strongest}")
+    if isinstance(event, TraceMap):
+        token, layer = np.unravel_index(int(np.nanargmax(event.effect)), event.effect.shape)
+        strongest = f"{event.effect[token, layer]:.3f} ± {event.effect_se[token, layer]:.3f}"
+        return (f"{event.score} of {event.answer!r}: {event.clean:.3f}, corrupted {event.corrupted:.3f} ± {event.corrupted_se:.3f}, "
+                f"total effect {event.total_effect:.3f}\n"
+                f"strongest: token {event.tokens[token]!r}, {event.kind}, layer {event.layers[layer]}: {strongest}\n"
+                f"{event.engine} engine, {event.cells} cells, {event.filled} filled, 1/{event.loop_flops / event.flops:.1f} of the operations of a loop")
+    if isinstance(event, Progress):
+        return event.note
+    lines = [event.title, *event.facts]
+    if isinstance(event, Grid) and not np.isnan(event.value).all():
+        row, column = np.unravel_index(int(np.nanargmax(np.abs(event.value))), event.value.shape)
+        lines.append(f"strongest: {event.rows[row]}, {event.column_name} {event.columns[column]}: {event.value[row, column]:.3f} ({event.unit})")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from models.errors import BadInput
 if TYPE_CHECKING:
     from models.model import Model
 
-FORMAT = 1
-LIBRARIES = ("torch", "transformers", "numpy")
+FORMAT = 2
+LIBRARIES = ("torch", "transformers", "numpy", "captum", "scikit-learn", "scipy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         plain = {k: v for k, v in vars(self).items() if k != "events"}
-        result = {k: v for k, v in to_json(self.result).items() if k != "kind"}
+        result = {k: v for k, v in to_json(self.result).items() if k != "event"}
         return {"format": FORMAT} | plain | {"result": result, "events": [to_json(e) for e in self.events]}
 
     def save(self, path: Path) -> None:

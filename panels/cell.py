@@ -10,6 +10,7 @@ import gradio as gr
 import numpy as np
 
 from lab.events import TraceMap
+from panels import terms
 from panels.draw import label
 from panels.runner import GONE, QUIET, Desk
 from panels.store import Shown
@@ -105,24 +106,7 @@ def explain(found: Shown | None, token: int | None, layer: int | None) -> str:
     effect, error = float(event.effect[token, column]), float(event.effect_se[token, column])
     if math.isnan(effect):
         return "<p>This cell has not been computed yet.</p>"
-    head = f"<b>{html.escape(label(event, token))}</b> after layer {layer}: <b>{effect:+.3f} ± {error:.3f}</b>"
-    return f'<p class="numbers">{head}</p><p>{meaning(event, token, effect, error)}</p>'
-
-
-def meaning(event: TraceMap, token: int, effect: float, error: float) -> str:
-    begin, end = event.subject
-    answer = f"<i>{html.escape(event.answer)}</i>"
-    share = effect / event.total_effect if event.total_effect > 0.01 else 0.0
-    if token < begin:
-        return "This token comes before the subject. The noise never reached it, so there is nothing to restore."
-    if abs(effect) <= 2 * error or abs(effect) < 0.005:
-        return f"Restoring this one state changes nothing that could be told from the noise: {answer} does not come through here alone."
-    if effect < 0:
-        return (f"Restoring this state makes {answer} less likely than the noise alone did: "
-                "here it works against the rest of the disturbed run.")
-    back = f"Restoring this one state brings back {share:.0%} of what the noise took from {answer}."
-    if token == len(event.tokens) - 1:
-        return f"{back} It is the last token, where the answer is put together and spoken, so late layers are always bright here."
-    if begin <= token < end:
-        return f"{back} It belongs to the subject: by this layer the network has gathered here what it needs of it."
-    return f"{back} It lies between the subject and the answer: what is known of the subject has travelled through here on its way."
+    about = "≈ " if token in event.pending else ""
+    head = f"<b>{html.escape(label(event, token))}</b> {terms.place(event, column)}: <b>{about}{effect:+.3f} ± {error:.3f}</b>"
+    still = " This is an approximation; the exact number has not been run yet." if about else ""
+    return f'<p class="numbers">{head}</p><p>{terms.meaning(event, token, column, effect, error)}{still}</p>'

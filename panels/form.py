@@ -11,10 +11,11 @@ import gradio as gr
 from models.errors import LabError
 
 
-def control(f: Field, value: Any = None) -> gr.components.Component:
-    """What a person changes the setting with. It shows `value`, or the default of the setting."""
+def control(f: Field, value: Any = None, of: str = "") -> gr.components.Component:
+    """What a person changes the setting with. It shows `value`, or the default of the setting. `of` keeps ids apart where a page has several forms."""
     value = f.default if value is None else value
-    about: dict[str, Any] = {"label": f.name.replace("_", " ").capitalize(), "info": f.metadata["help"], "elem_id": f"setting-{f.name}"}
+    about: dict[str, Any] = {"label": f.name.replace("_", " ").capitalize(), "info": f.metadata["help"], "elem_id": f"setting-{of}{f.name}",
+                             "interactive": True}
     kind, low, high = str(f.type), f.metadata.get("low"), f.metadata.get("high")
     if kind == "bool":
         return gr.Checkbox(value, **about)

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from lab import runs
 from models import catalog
 
 FOLDER = Path(__file__).parents[1] / "assets" / "gallery"
-SHOWN = {
-    "trace-france": ("trace.causal", "scribe",
-                     {"prompt": "The capital of France is", "subject": "France", "answer": "Paris", "samples": 20}),
+FACT = {"prompt": "The capital of France is", "subject": "France", "answer": "Paris"}
+ASKED = {name: FACT[name] for name in ("prompt", "answer")}
+SHOWN: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "trace-france": ("trace.causal", "scribe", FACT | {"samples": 20}),
+    "trace-heads": ("trace.heads", "scribe", FACT | {"samples": 20}),
+    "trace-neurons": ("trace.neurons", "scribe", FACT | {"samples": 20}),
+    "trace-attribution": ("trace.attribution", "scribe", FACT),
+    "trace-average": ("trace.average", "scribe", {"about": "country", "count": 40}),
+    "trace-lens": ("trace.lens", "scribe", ASKED),
+    "trace-attributions": ("trace.attributions", "scribe", ASKED),
+    "trace-probes": ("trace.probes", "scribe", {"property": "continent"}),
 }
 
 

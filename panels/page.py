@@ -15,6 +15,7 @@ from lab.backend import LOCAL
 from lab.experiment import parse
 from models.errors import BadInput
 from panels import theme
+from panels.closer import Fold
 from panels.runner import QUIET, Desk
 from panels.store import STORE
 
@@ -30,7 +31,7 @@ def pages() -> list[ModuleType]:
 
 def build() -> gr.Blocks:
     with gr.Blocks(title="Mnemoscope", analytics_enabled=False, delete_cache=(3600, 7200), fill_width=True) as page:
-        desks: dict[str, Desk] = {}
+        desks: dict[str, tuple[Desk, list[Fold]]] = {}
         start: gr.Button | None = None
         gr.HTML(BRAND + NOTICE, elem_classes="top")
         with gr.Tabs(elem_id="pages") as tabs:
@@ -39,14 +40,14 @@ def build() -> gr.Blocks:
                 with gr.Tab(module.TITLE, id=name, elem_id=f"tab-{name}") as tab:
                     built = module.build()
                 tab.select(None, js=f"() => lab.at('{name}')", api_visibility="private")
-                if isinstance(built, Desk):
+                if isinstance(built, tuple):
                     desks[name] = built
                 else:
                     start = built
-        for name, desk in desks.items():
-            restore(page, tabs, name, desk)
+        for name, (desk, folds) in desks.items():
+            restore(page, tabs, name, desk, folds)
         if start is not None:
-            lead(start, tabs, desks["trace"])
+            lead(start, tabs, desks["trace"][0])
         gr.api(status, api_name="status", api_visibility="undocumented", queue=False)
         page.unload(leave)
     return page
@@ -72,22 +73,27 @@ def lead(start: gr.Button, tabs: gr.Tabs, desk: Desk) -> None:
         desk.described(shown)
 
 
-def restore(page: gr.Blocks, tabs: gr.Tabs, name: str, desk: Desk) -> None:
-    """A link with ?panel=NAME opens that page, fills its form, runs it and points at its cell; any other address leaves it as it is."""
+def restore(page: gr.Blocks, tabs: gr.Tabs, name: str, desk: Desk, folds: list[Fold]) -> None:
+    """A link with ?panel=NAME opens that page, fills the form of its desk, or of the one that ?experiment= names, runs it and points at its cell; any
+    other address leaves it as it is."""
     asked = gr.State({})  # what the link asks for beside the form: {"run": ..., "cell": "token.layer"}
 
-    def fill(request: gr.Request) -> list[Any]:
+    def fill(request: gr.Request) -> dict[Any, Any]:
         query = dict(request.query_params)
         if query.pop("panel", None) != name:
-            return [gr.skip(), {}, gr.skip(), *[gr.skip() for _ in desk.form]]
-        known = {f.name: value for f in fields(desk.kind) if (value := readable(f, query.get(f.name))) is not None}
+            return {tabs: gr.skip()}
+        fold = next((f for f in folds if f.name == query.get("experiment")), None)
+        known = {f.name: value for f in fields((fold or desk).kind) if (value := readable(f, query.get(f.name))) is not None}
+        model = {desk.model: query["model"]} if "model" in query else {}
+        if fold:
+            return {tabs: gr.Tabs(selected=name)} | model | fold.unfolded(known)
         wanted = {"run": bool(known), "cell": query.get("cell", "")} if known or {"cell", "model"} & set(query) else {}
-        return [gr.Tabs(selected=name), wanted, query.get("model", gr.skip()), *[known.get(f, gr.skip()) for f in desk.form]]
+        return {tabs: gr.Tabs(selected=name), asked: wanted} | model | {desk.form[setting]: value for setting, value in known.items()}
 
     def begin(wanted: dict, request: gr.Request) -> dict[Any, Any]:
         return desk.begin(request) if wanted.get("run") else {desk.progress: gr.skip()}
 
-    filled = page.load(fill, None, [tabs, asked, *desk.inputs], **QUIET)
+    filled = page.load(fill, None, [tabs, asked, *desk.inputs, *[c for f in folds for c in (f.accordion, f.wanted)]], **QUIET)
     filled.then(None, js="() => lab.settle()", api_visibility="private")
     done = desk.follow(asked.change(begin, asked, desk.cleared, queue=False, **QUIET))
     if desk.described:

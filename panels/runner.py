@@ -9,9 +9,10 @@ import json
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import gradio as gr
 
@@ -26,6 +27,7 @@ from panels.store import STORE, Shown
 
 # On a public server visitors may not read the folders of the machine
 PUBLIC = os.environ.get("MNEMOSCOPE_PUBLIC", "") not in ("", "0") or "SPACE_ID" in os.environ
+SHARED = ("prompt", "subject", "answer")  # what all desks of a page may ask with one control
 EXAMPLE = "example"  # the name of the figure that everyone finds on arrival
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 LOADERS = concurrent.futures.ThreadPoolExecutor(4, "load")
@@ -41,9 +43,12 @@ class Desk:
     name: str
     kind: type[Experiment]
     first: runs.Run | None = None  # what is on the page on arrival
+    model: Any = None  # the list of models
     form: dict[str, Any] = field(default_factory=dict)  # setting -> its control
     faults: dict[str, gr.HTML] = field(default_factory=dict)
     folds: dict[str, gr.Accordion] = field(default_factory=dict)
+    lent: dict[str, gr.HTML] = field(default_factory=dict)  # messages beside the controls of another desk that this one uses too
+    given: dict[str, Any] = field(default_factory=dict)  # what a link gives to its controls
     guide: gr.Accordion | None = None  # the page's first steps, opened from the opening page
     described: Callable[[Any], Any] | None = None  # what a page does after its form was filled from elsewhere
     pointed: Callable[[Any, gr.State], Any] | None = None  # shows the cell that a link names
@@ -56,7 +61,18 @@ class Desk:
     def page(self) -> str:
         return self.name.partition(".")[0]
 
+    @property
+    def own(self) -> str:
+        """Keeps the ids of this desk's controls apart from those of the first on the page."""
+        return f"{self.key}-" if self.lent else ""
+
     # What stands on the page
+
+    def borrow(self, other: Desk) -> None:
+        """Takes the model and the settings that mean the same there from `other`: before `controls`."""
+        self.model = other.model
+        self.form = {name: other.form[name] for name in shared(self.kind, other.kind)}
+        self.lent = {name: other.faults[name] for name in ("model", *self.form)}
 
     def models(self) -> None:
         """The list of models, open to any other name."""
@@ -68,41 +84,40 @@ class Desk:
 
     def controls(self, names: list[str] | None = None, fold: gr.Accordion | None = None) -> None:
         """Places the controls of the settings `names` here, each with room for a message beside it; all that are left, if None."""
-        given = self.first.settings if self.first else {}
-        for f in fields(self.kind):
-            if f.name not in self.form and (names is None or f.name in names):
-                with gr.Column(min_width=150):
-                    self.form[f.name] = form.control(f, given.get(f.name))
-                    self.faults[f.name] = form.message(f.name)
-                if fold:
-                    self.folds[f.name] = fold
+        given = (self.first.settings if self.first else {}) | self.given
+        for f in self.left(names):
+            with gr.Column(min_width=150):
+                self.form[f.name] = form.control(f, given.get(f.name), self.own)
+                self.faults[f.name] = form.message(self.own + f.name)
+            if fold:
+                self.folds[f.name] = fold
+
+    def left(self, names: list[str] | None = None) -> list[Field]:
+        """Of the settings `names`, or of all that matter, those without a control yet, in this order."""
+        known = {f.name: f for f in sorted(fields(self.kind), key=lambda f: f.name == "seed") if f.name != "seed" or self.kind.random}
+        return [known[n] for n in (known if names is None else names) if n in known and n not in self.form]
 
     def buttons(self) -> None:
         with gr.Row(elem_classes="actions"):
             self.run = gr.Button("Run", variant="primary", elem_id=f"{self.key}-run")
             self.stop = gr.Button("Stop", elem_id=f"{self.key}-stop")
-        self.faults[""] = form.message("run")
+        self.faults[""] = form.message(f"{self.own}run")
         self.progress = gr.HTML("", elem_classes="progress", elem_id=f"{self.key}-progress")
 
     def figure(self) -> None:
         """The plot, and the ways to take it away and to bring one back."""
         self.shown = gr.Textbox(EXAMPLE if self.first else "", visible="hidden", elem_id=f"{self.key}-shown")
-        self.plot = gr.Plot(draw(self.first.result) if self.first else None, elem_id=f"{self.key}-plot", show_label=False, container=False)
-        parcel = gr.Textbox(visible="hidden")
+        self.done = gr.State("")  # another one whenever a run has ended, or a saved one was opened
+        drawn = draw(self.first.result) if self.first else None
+        self.plot = gr.Plot(drawn, elem_id=f"{self.key}-plot", show_label=False, container=False)
         with gr.Row(elem_classes="exports"):
-            for kind in ("png", "svg"):
-                gr.Button(kind.upper(), size="sm", elem_id=f"{self.key}-{kind}").click(
-                    None, js=f"() => lab.image('{self.key}-plot', '{kind}', '{self.key}')", api_visibility="private")
-            for kind in ("csv", "json"):
-                gr.Button(kind.upper(), size="sm", elem_id=f"{self.key}-{kind}").click(
-                    self.packers[kind], self.shown, [parcel, self.faults[""]], queue=False, **QUIET).then(
-                    None, parcel, None, js=f"(text) => lab.save(text, '{self.key}.{kind}')", api_visibility="private")
+            exports(self.key, self.packers, self.shown, self.faults[""])
             self.link = gr.Button("Copy link", size="sm", elem_id=f"{self.key}-link")
             self.upload = gr.UploadButton("Open a saved run", size="sm", file_types=[".json"], type="binary", elem_id=f"{self.key}-open")
-        self.faults["file"] = form.message("file")
+        self.faults["file"] = form.message(f"{self.own}file")
 
     def connect(self) -> None:
-        """Run, Stop, links, saved runs, and the endpoint for programs."""
+        """Run, Stop, links and saved runs."""
         self.follow(self.run.click(self.begin, None, self.cleared, queue=False, **QUIET))
         self.run.click(None, self.inputs, None, js=self.script("ran"), api_visibility="private")
         self.link.click(None, self.inputs, None, js=self.script("share"), api_visibility="private")
@@ -110,6 +125,9 @@ class Desk:
         opened = self.upload.upload(self.opened, self.upload, self.everything, **QUIET)
         if self.described:
             self.described(opened)
+
+    def offer(self) -> None:
+        """The endpoint for programs."""
         gr.api(self.serve, api_name=self.name.replace(".", "_"), concurrency_id="device", concurrency_limit=8,
                api_description=f"{self.kind.title} ({self.kind.paper}). Yields progress, and last the run as JSON.")
 
@@ -118,7 +136,8 @@ class Desk:
         return event.then(self.watch, self.inputs, self.outputs, concurrency_id="device", concurrency_limit=8, **QUIET)
 
     def script(self, action: str) -> str:
-        return f"(...values) => lab.{action}('{self.page}', {json.dumps(['model', *self.form])}, values)"
+        about = {"panel": self.page} | ({"experiment": self.name} if self.lent else {})
+        return f"(...values) => lab.{action}('{self.key}', {json.dumps(about)}, {json.dumps(['model', *self.form])}, values)"
 
     @property
     def inputs(self) -> list[Any]:
@@ -126,11 +145,15 @@ class Desk:
 
     @property
     def cleared(self) -> list[Any]:
-        return [self.progress, *self.faults.values()]
+        return [self.progress, *self.messages]
 
     @property
     def outputs(self) -> list[Any]:
-        return [*self.cleared, self.plot, self.shown, *self.folds.values()]
+        return [*self.cleared, self.plot, self.shown, self.done, *dict.fromkeys(self.folds.values())]
+
+    @property
+    def messages(self) -> list[gr.HTML]:
+        return [*self.faults.values(), *self.lent.values()]
 
     @property
     def everything(self) -> list[Any]:
@@ -141,7 +164,7 @@ class Desk:
     def begin(self, request: gr.Request) -> Updates:
         """Asks for a run: the messages of the last one go away."""
         STORE.ask(str(request.session_hash), self.key)
-        return {fault: form.clear() for fault in self.faults.values()} | {self.progress: line("Starting")}
+        return {fault: form.clear() for fault in self.messages} | {self.progress: line("Starting")}
 
     def halt(self, request: gr.Request) -> str:
         return line("Stopping" if STORE.stop(str(request.session_hash), self.key) else "Nothing is running")
@@ -178,7 +201,8 @@ class Desk:
         if run is None:
             return {self.progress: line("Stopped before the first result")}
         STORE.put(session, Shown(run.result, run), name)
-        return {self.progress: line(f"Done in {run.seconds:.1f} s" if run.finished else "Stopped. What was computed stays here")}
+        said = f"Done in {run.seconds:.1f} s" if run.finished else "Stopped. What was computed stays here"
+        return {self.progress: line(said), self.done: uuid4().hex}
 
     def events(self, model: str, settings: dict[str, Any], stopped: Callable[[], bool]) -> Generator[Event, None, runs.Run | None]:
         """The events of a run, from loading the model on; returns its record, unfinished where it was stopped."""
@@ -222,17 +246,18 @@ class Desk:
             stream.close()
 
     def complain(self, error: LabError) -> Updates:
-        """The message beside the control that is at fault, or under the buttons."""
-        setting = error.setting if isinstance(error, BadInput) and error.setting in self.faults else ""
+        """The message beside the control that is at fault, or under the buttons; in both places where the control stands elsewhere on the page."""
+        setting = error.setting if isinstance(error, BadInput) and error.setting in self.faults | self.lent else ""
+        beside = self.lent.get(setting) or self.faults[setting]
         opened = {self.folds[setting]: gr.update(open=True)} if setting in self.folds else {}
-        return {self.faults[setting]: form.fault(error), **opened}
+        return {beside: form.fault(error), **({self.faults[""]: form.fault(error)} if setting in self.lent else {}), **opened}
 
     def opened(self, request: gr.Request, file: bytes) -> Updates:
         """Shows a run that was saved before, with its settings in the form, ready to run again."""
         try:
             run = runs.from_dict(parsed(file))
             if run.experiment != self.name:
-                raise BadInput(f"this is a run of {run.experiment}", "it belongs to another page")
+                raise BadInput(f"this is a run of {run.experiment}", "it belongs to another experiment", "Open it there")
             return self.place(run, STORE.put(str(request.session_hash), Shown(run.result, run)))
         except LabError as error:
             return {self.faults["file"]: form.fault(error)}
@@ -245,7 +270,7 @@ class Desk:
             raise BadInput(f"this run cannot be drawn ({error})", "its figures are damaged") from error
         said = f"Run of {run.made[:10]} on {run.model.get('name', '?')}. Press Run to repeat it"
         return {self.model: source(run), **{control: run.settings.get(k, gr.skip()) for k, control in self.form.items()},
-                self.plot: figure, self.shown: name, self.progress: line(said), **{fault: form.clear() for fault in self.faults.values()}}
+                self.plot: figure, self.shown: name, self.done: uuid4().hex, self.progress: line(said), **{fault: form.clear() for fault in self.messages}}
 
     def arrival(self) -> Updates:
         """The page as a visitor first finds it."""
@@ -272,6 +297,23 @@ class Desk:
             return "", form.fault(LabError("The run still goes on. Wait for its end, or press Stop" if found else GONE))
 
         return {"csv": as_csv, "json": as_json}
+
+
+def exports(key: str, packers: dict[str, Callable], shown: gr.Textbox, fault: gr.HTML) -> None:
+    """The buttons that save the figure of `{key}-plot` as a picture, and what it holds as the texts of `packers`."""
+    parcel = gr.Textbox(visible="hidden")
+    for kind in ("png", "svg"):
+        gr.Button(kind.upper(), size="sm", elem_id=f"{key}-{kind}").click(
+            None, js=f"() => lab.image('{key}-plot', '{kind}', '{key}')", api_visibility="private")
+    for kind, pack in packers.items():
+        gr.Button(kind.upper(), size="sm", elem_id=f"{key}-{kind}").click(pack, shown, [parcel, fault], queue=False, **QUIET).then(
+            None, parcel, None, js=f"(text) => lab.save(text, '{key}.{kind}')", api_visibility="private")
+
+
+def shared(one: type[Experiment], other: type[Experiment]) -> list[str]:
+    """The settings that mean the same to both, and so have the same default."""
+    theirs = {f.name: f.default for f in fields(other)}
+    return [f.name for f in fields(one) if f.name in SHARED and theirs.get(f.name) == f.default]
 
 
 def load(name: str) -> Any:

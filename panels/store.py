@@ -11,7 +11,7 @@ from lab.events import Event
 from lab.runs import Run
 
 KEPT = 512  # figures, over all visitors
-EACH = 8  # figures of one visitor
+EACH = 16  # figures of one visitor
 
 
 @dataclass(frozen=True)

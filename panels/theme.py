@@ -11,6 +11,13 @@ ASSETS = Path(__file__).parents[1] / "assets"
 SCALE = "Cividis"  # told apart by colour-blind eyes, and in grey
 INK = "#4a5568"  # of exported figures; on the page the text takes the page's own colour
 GOLD = "#d9a514"  # what is known, chosen or pointed at
+EDGE = "#bfbdb4"  # of windows that the first or last layer cuts off
+FAINT = "rgba(128,128,128,0.25)"  # of rules behind a figure, on light ground and dark
+# Below zero, zero, above: what is near zero has the colour of the ground, so the same scale serves by day and by night
+DIVERGING = [(0.0, "rgba(38,101,214,1)"), (0.25, "rgba(70,130,225,0.62)"), (0.44, "rgba(70,130,225,0.26)"), (0.5, "rgba(128,128,128,0.13)"),
+             (0.56, "rgba(232,142,40,0.26)"), (0.75, "rgba(232,142,40,0.62)"), (1.0, "rgba(222,110,6,1)")]
+LINES = ("#3b7fd0", "#e0861a", "#2a9d76", "#b9609f", "#8a8f98", "#c9a400")  # told apart by colour-blind eyes, on light and dark
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 FONTS = ("ui-sans-serif", "system-ui", "sans-serif")
 MONO = ("ui-monospace", "Consolas", "monospace")
 CSS = [ASSETS / "css" / "lab.css"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from panels import cell, picker
+from panels import cell, closer, compare, computed, picker
 from panels.gallery import FOLDER
 from panels.runner import QUIET, Desk, desk
 from panels.theme import words
@@ -12,7 +12,12 @@ from panels.theme import words
 TITLE, ORDER = "Trace", 10
 
 
-def build() -> Desk:
+FOLDS = {"What is restored": ["kind", "window", "preview"],
+         "How it is corrupted": ["corruption", "replacement", "noise", "samples", "seed"],
+         "How it is scored": ["score", "foil", "normalised"]}
+
+
+def build() -> tuple[Desk, list[closer.Fold]]:
     work = desk("trace.causal", FOLDER / "trace-france.json")
     text = words("trace")
     with gr.Column(elem_classes="page"):
@@ -25,15 +30,21 @@ def build() -> Desk:
             with gr.Column(scale=6, min_width=340, elem_classes="seen"):
                 work.figure()
                 cell.build(work)
+                computed.build(work)
+                compare.build(work, text["compare"])
         with gr.Row(elem_classes="bench"):
             gr.Markdown(text["how"], elem_classes="explain")
             with gr.Column(min_width=340):
                 for title in ("The numbers", "What it does not show", "The method"):
                     with gr.Accordion(title, open=False):
                         gr.Markdown(text[title.lower()])
-    connect(work, facts, tokens, answers)
+        connect(work, facts, tokens, answers)
+        gr.Markdown(text["closer"], elem_id="trace-closer")
+        with gr.Column(elem_classes="folds"):
+            further = closer.build(work)
     work.connect()
-    return work
+    work.offer()
+    return work, further
 
 
 def ask(work: Desk) -> tuple[gr.Dropdown, gr.HTML, gr.HTML]:
@@ -47,8 +58,11 @@ def ask(work: Desk) -> tuple[gr.Dropdown, gr.HTML, gr.HTML]:
     with gr.Row(elem_classes="pair"):
         work.controls(["subject", "answer"])
     answers = picker.buttons("trace-answers", found[1])
-    with gr.Accordion("Noise and samples", open=False) as fold, gr.Row():
-        work.controls(fold=fold)
+    with gr.Column(elem_classes="folds"):
+        for title, names in [*FOLDS.items(), ("More", None)]:
+            if work.left(names):
+                with gr.Accordion(title, open=False) as fold, gr.Row():
+                    work.controls(names, fold)
     work.buttons()
     return facts, tokens, answers
 

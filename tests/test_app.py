@@ -11,6 +11,7 @@ import pytest
 from gradio_client import Client
 
 from lab.events import Progress
+from lab.experiment import discover
 from models.errors import BadInput
 from panels import page, runner
 from panels.runner import Desk, desk, line, source
@@ -40,9 +41,34 @@ def test_importing_the_app_and_building_its_pages_brings_in_nothing_heavy():
     assert out.stdout.strip() == ""
 
 
+def test_further_desks_share_what_is_asked_and_are_made_when_opened():
+    import gradio as gr
+
+    from panels import closer, gallery
+    from panels import trace as module
+
+    with gr.Blocks() as blocks:
+        first, folds = module.build()
+        known = {"prompt": "a", "samples": 3}
+        opened = next(fold for fold in folds if fold.name == "trace.heads").unfolded(known)
+        assert not any(str(getattr(b, "elem_id", "")).startswith("trace-heads-run") for b in blocks.blocks.values())
+        further = {}
+        for fold in folds:
+            further[fold.name] = work = desk(fold.name, gallery.FOLDER / f"{fold.name.replace('.', '-')}.json")
+            work.borrow(first)
+            closer.lay(work, "")
+    named = [b.elem_id for b in blocks.blocks.values() if getattr(b, "elem_id", None)]
+    assert len(named) == len(set(named))
+    assert opened[first.form["prompt"]] == "a" and '{"given": {"samples": 3}, "run": true}' in opened.values()
+    shared = {name: set(work.lent) - {"model"} for name, work in further.items()}
+    assert shared["trace.lens"] == {"prompt", "answer"} and shared["trace.heads"] == {"prompt", "subject", "answer"} and shared["trace.probes"] == set()
+    assert all(work.model is first.model and work.form[setting] is first.form[setting] for name, work in further.items() for setting in shared[name])
+    assert "seed" not in further["trace.lens"].form  # nothing there is drawn at random
+
+
 def test_programs_find_one_endpoint_an_experiment(address):
     client = Client(address, verbose=False)
-    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/trace_causal"}
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {f"/{name.replace('.', '_')}" for name in discover()}
 
 
 def test_a_run_through_the_endpoint(address, tiny_folder):

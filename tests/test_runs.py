@@ -69,7 +69,9 @@ def test_a_run_repeats_from_its_own_settings(model, tmp_path):
 
 def test_the_record_says_what_ran_on_what(model):
     plain = finish(model).to_json()
-    assert plain["settings"] == SETTINGS | {"answer": "", "noise": 3.0, "seed": 0}
+    defaults = {"answer": "", "noise": 3.0, "seed": 0, "kind": "hidden", "window": 0, "corruption": "gaussian", "replacement": "", "score": "probability",
+                "foil": "", "normalised": False, "preview": True}
+    assert plain["settings"] == defaults | SETTINGS
     assert plain["model"]["source"] == "folder:tiny" and len(plain["model"]["weights"]) == 64
     assert plain["versions"]["torch"].startswith("2.13")
     result = plain["result"]
@@ -95,7 +97,7 @@ def test_a_run_that_was_stopped_leaves_no_record_and_frees_its_device(model):
 
 @pytest.mark.parametrize("harm", [
     lambda r: r.pop("settings"), lambda r: r.update(format=99), lambda r: r.update(experiment="trace.none"), lambda r: r.update(events=[]),
-    lambda r: r["settings"].update(samples=10**9), lambda r: r["events"][0].update(kind="Pickle"), lambda r: r["events"][0].pop("effect"),
+    lambda r: r["settings"].update(samples=10**9), lambda r: r["events"][0].update(event="Pickle"), lambda r: r["events"][0].pop("effect"),
     lambda r: r.update(model=7), lambda r: r["model"].pop("source"), lambda r: r["events"][0]["effect"].pop(), lambda r: r["events"][0].update(clean="much"),
     lambda r: r["events"][0].update(tokens="the capital"), lambda r: r["events"][0].update(subject=[3, 99]),
     lambda r: r["events"][0].update(effect=[[1], [1, 2]]), lambda r: r["events"].insert(0, 7)])

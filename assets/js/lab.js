@@ -39,14 +39,23 @@ window.lab = {
     }
     window.Plotly.relayout(drawn, { shapes });
     const address = new URL(location.href);
-    if (address.searchParams.has('prompt')) {
+    if (address.searchParams.has('prompt') && !address.searchParams.has('experiment')) {  // a link to this map, not to another figure
       if (chosen) address.searchParams.set('cell', `${token}.${layer}`); else address.searchParams.delete('cell');
       history.replaceState(null, '', address);
     }
   },
 
   // Links: the address always says what is on the page.
-  settle() { this.settled = true; },
+  settle() {
+    this.settled = true;
+    const fold = (new URL(location.href).searchParams.get('experiment') ?? '').replace('.', '-');
+    if (fold) this.reveal(`${fold}-fold`, 25);
+  },
+  reveal(id, tries) {  // a page that was just opened is drawn a moment later
+    const found = document.getElementById(id);
+    if (found?.offsetParent && found.querySelector('.js-plotly-plot')) found.scrollIntoView({ block: 'start' });
+    else if (tries) setTimeout(() => this.reveal(id, tries - 1), 200);
+  },
   at(panel) {  // a tab was opened; the first one opens by itself before the link has been read
     if (this.settled && new URL(location.href).searchParams.get('panel') !== panel) this.go(new URLSearchParams({ panel }));
   },
@@ -55,22 +64,23 @@ window.lab = {
     if (theme) query.set('__theme', theme);
     history.replaceState(null, '', `?${query}`);
   },
-  remember(panel, names, values) {
-    const query = new URLSearchParams({ panel });
+  remember(about, names, values) {
+    const query = new URLSearchParams(about);
     names.forEach((name, i) => query.set(name, values[i] ?? ''));
-    const cell = new URL(location.href).searchParams.get('cell');
-    const same = ['model', ...names].every((name) => query.get(name) === new URL(location.href).searchParams.get(name));
+    const before = new URL(location.href).searchParams;
+    const cell = before.get('cell');
+    const same = ['experiment', 'model', ...names].every((name) => query.get(name) === before.get(name));
     if (cell && same) query.set('cell', cell);
     this.go(query);
   },
-  ran(panel, names, values) {
-    this.remember(panel, names, values);
-    const plot = document.querySelector(`[id^="${panel}-"][id$="-plot"]`);
-    if (plot && innerWidth < 760) plot.scrollIntoView({ behavior: 'smooth', block: 'start' });  // on a phone the map lies below the form
+  ran(key, about, names, values) {
+    this.remember(about, names, values);
+    const plot = document.getElementById(`${key}-plot`);
+    if (plot && innerWidth < 760) plot.scrollIntoView({ behavior: 'smooth', block: 'start' });  // on a phone the figure lies below the form
   },
-  async share(panel, names, values) {
-    this.remember(panel, names, values);
-    const button = document.querySelector(`[id^="${panel}-"][id$="-link"]`);
+  async share(key, about, names, values) {
+    this.remember(about, names, values);
+    const button = document.getElementById(`${key}-link`);
     const done = await this.copy(location.href);
     if (done) { button.textContent = 'Link copied'; setTimeout(() => { button.textContent = 'Copy link'; }, 2000); }
     else window.prompt('Copy this link', location.href);

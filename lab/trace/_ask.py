@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
-from lab.trace._prompt import check_length, encode, longest
+from lab.trace._prompt import Prompt, check_length, encode, longest
 from models.model import Model
 
 LONGEST = 8  # tokens of a word
@@ -28,6 +29,22 @@ def word(model: Model, ids: Sequence[int], first: int) -> tuple[int, ...]:
             break
         found.append(token)
     return tuple(found)
+
+
+def likeliest(model: Model, log_probs: torch.Tensor, count: int = 5) -> tuple[tuple[str, float], ...]:
+    """The likeliest tokens of (vocabulary,) log-probabilities, with their probabilities."""
+    best = log_probs.topk(count)
+    return tuple(zip([model.tokenizer.decode([i]) for i in best.indices.tolist()], best.values.exp().tolist(), strict=True))
+
+
+def answered(model: Model, prompt: Prompt) -> Prompt:
+    """The prompt with an answer: the model's own likeliest word where none was given."""
+    if prompt.answer_ids:
+        return prompt
+    ids = word(model, prompt.ids, int(next_log_probs(model, prompt.ids).argmax()))
+    parts = [model.tokenizer.decode([i]) for i in ids]
+    ends = [len("".join(parts[: i + 1]).lstrip()) for i in range(len(parts))]
+    return replace(prompt, answer="".join(parts).strip(), answer_ids=ids, answer_spans=tuple(zip([0, *ends[:-1]], ends, strict=True)))
 
 
 def likely(model: Model, text: str, count: int = 5) -> list[tuple[str, float]]:

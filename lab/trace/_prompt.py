@@ -25,6 +25,7 @@ class Prompt:
         return tuple(self.answer[i:j] for i, j in self.answer_spans)
 
     answer_spans: tuple[tuple[int, int], ...] = ()
+    name: str = ""  # the subject, letter by letter
 
 
 def read_prompt(model: Model, text: str, subject: str, answer: str) -> Prompt:
@@ -46,7 +47,7 @@ def read_prompt(model: Model, text: str, subject: str, answer: str) -> Prompt:
     if not inside:
         raise BadInput(f"no token of the prompt holds {subject.strip()!r}", "the tokenizer drops these letters", setting="subject")
     return Prompt(text, ids, tuple(text[a:b] or tokenizer.convert_ids_to_tokens(i) for i, (a, b) in zip(ids, spans, strict=True)),
-                  (inside[0], inside[-1] + 1), answer.strip(), answer_ids, answer_spans)
+                  (inside[0], inside[-1] + 1), answer.strip(), answer_ids, answer_spans, subject.strip())
 
 
 def longest(model: Model) -> int:

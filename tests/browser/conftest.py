@@ -103,9 +103,20 @@ def box(page, setting: str):
 
 def unfold(page) -> None:
     """Opens what is folded away over seed, samples and noise; its controls are made only then, and take a moment."""
-    page.get_by_text("Noise and samples", exact=True).click()
+    fold(page, "How it is corrupted").click()
     box(page, "samples").wait_for()
     page.wait_for_timeout(500)
+
+
+def fold(page, title: str):
+    """The button that opens and closes what is folded away under `title`."""
+    return page.locator("button.label-wrap").filter(has_text=title).first
+
+
+def choose(page, setting: str, option: str) -> None:
+    """Takes `option` from the list of a setting."""
+    page.locator(f"#setting-{setting} input").click()
+    page.get_by_role("option", name=option, exact=True).click()
 
 
 def ask(page, prompt: str, subject: str, answer: str = "") -> None:

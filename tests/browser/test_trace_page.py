@@ -8,10 +8,9 @@ import time
 import pytest
 
 from tests import serving
-from tests.browser.conftest import FINISHED, PLOT, TITLE, ask, box, effect, fault, open_trace, run_and_wait, type_into, unfold
+from tests.browser.conftest import FINISHED, PLOT, TITLE, ask, box, effect, fault, fold, open_trace, run_and_wait, type_into, unfold
 
-LONG = ("The capital of France is a city, and the capital of Spain is a city, and the capital of Italy is a city, "
-        "and the capital of France is")
+LONG = "The capital of France is a city, and the capital of Spain is a city, and the capital of Italy is a city, " * 2 + "and the capital of France is"
 # Starts a clock at the click, and stops it when a map is drawn that has rows and still lacks some.
 CLOCK = """() => { window.first = null;
   const run = document.querySelector('#trace-causal-run');
@@ -67,7 +66,7 @@ def test_two_visitors_do_not_see_each_other(browser, address, organism):
 
 def test_stop_leaves_no_work_running_and_keeps_what_was_computed(trace_page, address, organism):
     start_long(trace_page)
-    trace_page.wait_for_function(f"{TITLE}.includes('…')")
+    trace_page.wait_for_function(f"{TITLE}.includes('…') && {PLOT}.calcdata?.[0]?.[0]?.z")  # a first row was run
     trace_page.click("#trace-causal-stop")
     trace_page.locator("#trace-causal-progress").filter(has_text="Stopped").wait_for()
     serving.wait_until(lambda: serving.status(address)["busy"] is False, 10)
@@ -99,7 +98,7 @@ def test_bad_input_is_told_beside_its_control(trace_page, organism, setting, tex
     if setting in ("samples", "noise"):
         unfold(trace_page)
         type_into(trace_page, setting, text)
-        trace_page.get_by_text("Noise and samples", exact=True).click()  # closed: the message opens it again
+        fold(trace_page, "How it is corrupted").click()  # closed: the message opens it again
     else:
         type_into(trace_page, setting, text)
     trace_page.click("#trace-causal-run")
