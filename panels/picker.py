@@ -28,6 +28,7 @@ new MutationObserver(() => {
 """
 ASK = "<span>Subject: click its first and its last token</span>"
 NEXT = "<span>The model would say</span>"
+FITS = "<span>As many tokens have</span>"
 
 
 def buttons(elem_id: str, value: str) -> gr.HTML:
@@ -76,6 +77,23 @@ def show_answers(model: str, prompt: str) -> str:
         return answers(_ask.likely(here(model), prompt)) if prompt.strip() else ""
     except LabError:
         return ""  # the tokens above say what is wrong
+
+
+def show_replacements(model: str, prompt: str, subject: str, corruption: str) -> str:
+    """Subjects of as many tokens that could stand in the place of this one, while it is to be replaced."""
+    from lab.trace import _corrupt
+
+    try:
+        found = _corrupt.suggestions(here(model), prompt, subject) if corruption == "replacement" else []
+    except LabError:
+        return ""  # the tokens above say what is wrong
+    return FITS + "".join(button(name, i, i, None, name) for i, name in enumerate(found)) if found else ""
+
+
+def add_replacement(replacement: str, event: gr.EventData) -> str:
+    """The subjects chosen so far, and the one that was clicked."""
+    chosen = [name.strip() for name in replacement.split(";") if name.strip()]
+    return "; ".join(dict.fromkeys([*chosen, str(event._data["value"])]))
 
 
 def here(name: str) -> Any:

@@ -166,8 +166,9 @@ class Desk:
         STORE.ask(str(request.session_hash), self.key)
         return {fault: form.clear() for fault in self.messages} | {self.progress: line("Starting")}
 
-    def halt(self, request: gr.Request) -> str:
-        return line("Stopping" if STORE.stop(str(request.session_hash), self.key) else "Nothing is running")
+    def halt(self, request: gr.Request) -> Any:
+        """Ends the run, which says so itself: a word from here could come later than its last."""
+        return gr.skip() if STORE.stop(str(request.session_hash), self.key) else line("Nothing is running")
 
     def watch(self, request: gr.Request, model: str, *values: Any) -> Iterator[Updates]:
         """Runs with the values of the form, and yields what changes on the page. Without a run that was asked for it does nothing."""

@@ -61,10 +61,21 @@ def ask(work: Desk) -> tuple[gr.Dropdown, gr.HTML, gr.HTML]:
     with gr.Column(elem_classes="folds"):
         for title, names in [*FOLDS.items(), ("More", None)]:
             if work.left(names):
-                with gr.Accordion(title, open=False) as fold, gr.Row():
-                    work.controls(names, fold)
+                with gr.Accordion(title, open=False) as fold:
+                    with gr.Row():
+                        work.controls(names, fold)
+                    if "replacement" in (names or ()):
+                        suggest(work, picker.buttons("trace-replacements", ""))
     work.buttons()
     return facts, tokens, answers
+
+
+def suggest(work: Desk, offers: gr.HTML) -> None:
+    """Subjects that could take the place of the one in the prompt, to be chosen by a click."""
+    asked = [work.form[n] for n in ("prompt", "subject", "corruption")]
+    gr.on([work.model.change, *(control.change for control in asked)], picker.show_replacements, [work.model, *asked], offers,
+          trigger_mode="always_last", **QUIET)
+    offers.select(picker.add_replacement, work.form["replacement"], work.form["replacement"], **QUIET)
 
 
 def fact_names(model: str) -> list[tuple[str, int]]:

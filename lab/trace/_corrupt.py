@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from lab.trace._prompt import Prompt, encode
+from lab.data import Data, data_for
+from lab.trace._prompt import Prompt, encode, read_prompt
 from models.errors import BadInput
 from models.model import Model, embedding
 
@@ -83,6 +84,18 @@ def fitting(model: Model, prompt: Prompt, subjects: Sequence[str]) -> list[str]:
     return [name for name in subjects if name != prompt.name and swapped(model, prompt, name)]
 
 
+def suggestions(model: Model, text: str, subject: str, count: int = 12) -> list[str]:
+    """Known subjects that could stand in the place of `subject` in `text`, those of its own kind first. Raises `BadInput` as `read_prompt`."""
+    data, prompt = data_for(model), read_prompt(model, text, subject, "")
+    return of_a_kind(data, prompt.name, fitting(model, prompt, data.subjects))[:count]
+
+
+def of_a_kind(data: Data, name: str, found: Sequence[str]) -> list[str]:
+    """Those of `found` that are, as far as is known, of the kind that `name` is, before the others."""
+    kinds = {f["subject"]: f["kind"] for f in data.manifest["facts"]} if data.manifest else {}
+    return sorted(found, key=lambda other: kinds.get(other) != kinds.get(name))
+
+
 def chosen(model: Model, prompt: Prompt, text: str) -> list[str]:
     names = [name.strip() for name in text.split(";") if name.strip()]
     for name in names:
@@ -94,13 +107,13 @@ def chosen(model: Model, prompt: Prompt, text: str) -> list[str]:
 
 
 def drawn(model: Model, prompt: Prompt, subjects: Sequence[str], count: int, seed: int) -> list[str]:
-    """Up to `count` fitting subjects, in an order drawn by seed."""
+    """Up to `count` fitting subjects, drawn by seed, those of the same kind first."""
     found = fitting(model, prompt, subjects)
     if not found:
         raise BadInput(f"no known subject has as many tokens as {prompt.name!r}", "a replacement must not move the tokens after it",
                        "Write one as the replacement, or corrupt with noise", setting="replacement")
     random.Random(seed).shuffle(found)
-    return found[:count]
+    return of_a_kind(data_for(model), prompt.name, found)[:count]
 
 
 def mean_embedding(model: Model, subjects: Sequence[str]) -> Float[Tensor, " width"]:

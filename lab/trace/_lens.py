@@ -44,8 +44,8 @@ def lens(settings: LogitLens, model: Model) -> Iterator[Event]:
 
 
 def words(model: Model, ids: np.ndarray) -> list[tuple[str, ...]]:
-    """The tokens as they read; one that reads as nothing by its name in the vocabulary."""
-    return [tuple(model.tokenizer.decode([i]).strip() or model.tokenizer.convert_ids_to_tokens(i) for i in row) for row in ids.tolist()]
+    """The tokens as they read; one that reads as nothing by its name in the vocabulary, or, where a table is longer than that, by its number."""
+    return [tuple(model.tokenizer.decode([i]).strip() or model.tokenizer.convert_ids_to_tokens(i) or f"#{i}" for i in row) for row in ids.tolist()]
 
 
 def first_token(model: Model, prompt: Prompt) -> str:

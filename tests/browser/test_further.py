@@ -48,6 +48,14 @@ def test_every_further_experiment_opens_with_a_finished_figure(trace_page):
     assert len(ids) == len(set(ids))
 
 
+def test_further_experiments_fit_a_phone(browser, address):
+    page = open_trace(browser.new_page(viewport={"width": 390, "height": 844}), address)
+    for key in FURTHER:
+        opened(page, key)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, key
+    page.close()
+
+
 @needs_lens
 def test_a_further_experiment_asks_about_the_prompt_above_and_its_link_restores_it(trace_page, context, organism):
     before = effect(trace_page)
@@ -172,3 +180,11 @@ def test_a_running_map_shows_its_approximation_first(trace_page, organism):
     ask(trace_page, "The capital of Iceland is", "Iceland")
     run_and_wait(trace_page)
     assert trace_page.evaluate("Math.max(...seen)") >= 3 and trace_page.evaluate("seen.at(-1)") == 0
+
+
+def test_subjects_that_could_take_the_place_of_this_one_are_offered(trace_page, organism):
+    fold(trace_page, "How it is corrupted").click()
+    choose(trace_page, "corruption", "replacement")
+    trace_page.locator("#trace-replacements button", has_text="Germany").click()
+    trace_page.locator("#trace-replacements button", has_text="Peru").click()
+    trace_page.wait_for_function("document.querySelector('#setting-replacement textarea, #setting-replacement input').value === 'Germany; Peru'")
