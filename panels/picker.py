@@ -9,7 +9,7 @@ import gradio as gr
 
 from lab.events import TraceMap
 from models.errors import LabError
-from panels.runner import PUBLIC
+from panels.runner import PUBLIC, QUIET, Desk
 
 # One listener on the element: Gradio replaces what is inside it at every change, and with it the button that had the focus.
 CLICK = """
@@ -77,6 +77,14 @@ def show_answers(model: str, prompt: str) -> str:
         return answers(_ask.likely(here(model), prompt)) if prompt.strip() else ""
     except LabError:
         return ""  # the tokens above say what is wrong
+
+
+def suggest(work: Desk) -> None:
+    """Subjects that could take the place of the one in the prompt, to be chosen by a click."""
+    offers, asked = buttons("trace-replacements", ""), [work.form[n] for n in ("prompt", "subject", "corruption")]
+    gr.on([work.model.change, *(control.change for control in asked)], show_replacements, [work.model, *asked], offers,
+          trigger_mode="always_last", **QUIET)
+    offers.select(add_replacement, work.form["replacement"], work.form["replacement"], **QUIET)
 
 
 def show_replacements(model: str, prompt: str, subject: str, corruption: str) -> str:

@@ -10,8 +10,6 @@ from panels.runner import QUIET, Desk, desk
 from panels.theme import words
 
 TITLE, ORDER = "Trace", 10
-
-
 FOLDS = {"What is restored": ["kind", "window", "preview"],
          "How it is corrupted": ["corruption", "replacement", "noise", "samples", "seed"],
          "How it is scored": ["score", "foil", "normalised"]}
@@ -51,8 +49,7 @@ def ask(work: Desk) -> tuple[gr.Dropdown, gr.HTML, gr.HTML]:
     """The left column: which model, which fact, and what to vary."""
     found = picker.on_arrival(work.first.result if work.first else None)  # type: ignore[arg-type]
     work.models()
-    facts = gr.Dropdown(fact_names("scribe"), value=first_fact(work), label="A known fact", info="Fills in prompt, subject and answer",
-                        elem_id="trace-facts")
+    facts = gr.Dropdown(fact_names("scribe"), value=first_fact(work), label="A known fact", info="Fills in the three below", elem_id="trace-facts")
     work.controls(["prompt"])
     tokens = picker.buttons("trace-tokens", found[0])
     with gr.Row(elem_classes="pair"):
@@ -65,17 +62,9 @@ def ask(work: Desk) -> tuple[gr.Dropdown, gr.HTML, gr.HTML]:
                     with gr.Row():
                         work.controls(names, fold)
                     if "replacement" in (names or ()):
-                        suggest(work, picker.buttons("trace-replacements", ""))
+                        picker.suggest(work)
     work.buttons()
     return facts, tokens, answers
-
-
-def suggest(work: Desk, offers: gr.HTML) -> None:
-    """Subjects that could take the place of the one in the prompt, to be chosen by a click."""
-    asked = [work.form[n] for n in ("prompt", "subject", "corruption")]
-    gr.on([work.model.change, *(control.change for control in asked)], picker.show_replacements, [work.model, *asked], offers,
-          trigger_mode="always_last", **QUIET)
-    offers.select(picker.add_replacement, work.form["replacement"], work.form["replacement"], **QUIET)
 
 
 def fact_names(model: str) -> list[tuple[str, int]]:
