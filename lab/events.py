@@ -135,8 +135,122 @@ class Scatter:
             raise ValueError(f"{self.x.shape} and {self.y.shape} for {len(self.labels)} labels")
 
 
-Event = Progress | TraceMap | Grid | Curves | Scatter
-KINDS = {kind.__name__: kind for kind in (Progress, TraceMap, Grid, Curves, Scatter)}
+@dataclass(frozen=True)
+class Table:
+    """Named rows and columns of words and numbers, to be sorted and filtered. `about[i]` says of column i what it is, its range and its direction.
+
+    A cell is a text, a number, or None where there is nothing to say; `missing` says why, once, for all of those.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    about: tuple[str, ...]
+    rows: tuple[tuple[str | float | None, ...], ...]
+    facts: tuple[str, ...] = ()
+    missing: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.about) != len(self.columns) or any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError(f"the table has {len(self.columns)} columns, {len(self.about)} explanations, and rows of another length")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was measured of many items. `value[i, m]` is measure m of item i, NaN where it cannot be had.
+
+    `items` are the names that lab.items finds them by, `labels` words for people, `copies` how often each stood in the corpus, -1 where nobody
+    knows. `about[m]` says what measure m is and its range; `sign[m]` is 1 where higher is more memorized, -1 where lower is.
+    """
+
+    title: str
+    items: tuple[str, ...]
+    labels: tuple[str, ...]
+    kinds: tuple[str, ...]
+    splits: tuple[str, ...]
+    copies: Float[np.ndarray, " items"]
+    measures: tuple[str, ...]
+    about: tuple[str, ...]
+    sign: tuple[int, ...]
+    value: Float[np.ndarray, "items measures"]
+    facts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.value.shape != (len(self.items), len(self.measures)) or not len(self.items) == len(self.labels) == len(self.kinds) == len(self.splits):
+            raise ValueError(f"the survey is {self.value.shape} for {len(self.items)} items and {len(self.measures)} measures")
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A text as the model reads it, token by token: the first `given` tokens ask, the others would be recited.
+
+    `probability[t]` is what the model gave to token t before it saw it (NaN for the first), `rank[t]` its place among all tokens, 1 the likeliest,
+    and `likeliest[t]` the token it held for likeliest there. `said` is what greedy decoding writes after the given tokens.
+    """
+
+    title: str
+    tokens: tuple[str, ...]
+    given: int
+    probability: Float[np.ndarray, " tokens"]
+    rank: Float[np.ndarray, " tokens"]
+    likeliest: tuple[str, ...]
+    said: str
+    direction: str
+    facts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.probability.shape == self.rank.shape == (len(self.tokens),) or len(self.likeliest) != len(self.tokens):
+            raise ValueError(f"{len(self.tokens)} tokens with {self.probability.shape} probabilities and {self.rank.shape} ranks")
+
+
+@dataclass(frozen=True)
+class Unlearning:
+    """An unlearning run from its first step to now. `value[s, i]` is series s at step `step[i]`, NaN where it was not measured.
+
+    `series` are named "forget", "retain", ...; `groups[s]` says which chart a series belongs to ("loss", "accuracy", ...) and `better[s]` what is wanted of
+    it ("up", "down", "as the oracle"). `low[s]` to `high[s]` is where the oracles lie, NaN where there is none. `samples` are (prompt, truth, before,
+    now, oracle). `change[l]` is the norm of what was added to the weights of `layers[l]` over the norm of these weights. `cost` counts the passes so far
+    in fine-tuning steps, one forward and one backward of a batch each. `ended` says why the run ended, and is empty while it goes on.
+    """
+
+    title: str
+    step: Float[np.ndarray, " points"]
+    series: tuple[str, ...]
+    groups: tuple[str, ...]
+    better: tuple[str, ...]
+    value: Float[np.ndarray, "series points"]
+    low: Float[np.ndarray, " series"]
+    high: Float[np.ndarray, " series"]
+    samples: tuple[tuple[str, str, str, str, str], ...]
+    layers: tuple[str, ...]
+    change: Float[np.ndarray, " layers"]
+    cost: float
+    seconds: float
+    ended: str = ""
+    facts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.series)
+        if self.value.shape != (n, len(self.step)) or not len(self.groups) == len(self.better) == len(self.low) == len(self.high) == n:
+            raise ValueError(f"the run is {self.value.shape} for {n} series and {len(self.step)} steps")
+        if self.change.shape != (len(self.layers),):
+            raise ValueError(f"{self.change.shape} changes for {len(self.layers)} layers")
+
+
+@dataclass(frozen=True, eq=False)
+class Edited:
+    """A model as it is after `step` steps of an edit. A live value for who runs the experiment: like `Progress` it is in no record and no JSON.
+
+    `weights` is a `models.model.Model`, whose lineage says what was done; `loss` its forget loss then, NaN where none is measured.
+    """
+
+    step: int
+    weights: Any
+    loss: float = float("nan")
+
+
+LIVE = (Progress, Edited)  # what is used when it comes, and never kept in a record
+Event = Progress | TraceMap | Grid | Curves | Scatter | Table | Survey | Completion | Unlearning | Edited
+KINDS = {kind.__name__: kind for kind in (Progress, TraceMap, Grid, Curves, Scatter, Table, Survey, Completion, Unlearning)}
 PLAIN: dict[str, Any] = {"str": str, "int": int, "bool": bool, "float": (int, float)}
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab.backend import LOCAL, Backend
 from lab.data import data_for
-from lab.events import Event, Progress, from_json, to_json
+from lab.events import LIVE, Event, from_json, to_json
 from lab.experiment import Experiment, find, read
 from models.errors import BadInput
 
@@ -95,13 +95,13 @@ def load(path: Path) -> Run:
 
 
 def record(name: str, settings: dict[str, Any], model: Model, *, backend: Backend = LOCAL) -> Generator[Event, None, Run | None]:
-    """Runs experiment `name` on `model`, yielding its events; returns the record, or None where it yielded nothing but progress."""
+    """Runs experiment `name` on `model`, yielding its events; returns the record, or None where it yielded nothing to keep."""
     experiment = read(find(name), settings)
     started = time.perf_counter()
     latest: dict[type, Event] = {}
     with contextlib.closing(backend.stream(experiment, model, data_for(model))) as stream:  # who leaves early gives the device back at once
         for event in stream:
-            if not isinstance(event, Progress):
+            if not isinstance(event, LIVE):
                 latest.pop(type(event), None)  # the last event comes last
                 latest[type(event)] = event
             yield event

@@ -17,7 +17,7 @@ from uuid import uuid4
 import gradio as gr
 
 from lab import runs
-from lab.events import Event, Progress
+from lab.events import LIVE, Edited, Event, Progress
 from lab.experiment import Experiment, find, read
 from models import catalog
 from models.errors import BadInput, LabError
@@ -189,6 +189,8 @@ class Desk:
                     if isinstance(event, Progress):
                         yield {self.progress: line(event.note, event.done / event.total if event.total else 0)}
                         continue
+                    if isinstance(event, Edited):
+                        continue
                     name = STORE.put(session, Shown(event), name)
                     yield {self.plot: draw(event), self.shown: name}
             if STORE.current(session, self.key, ticket):
@@ -224,7 +226,7 @@ class Desk:
                     event = next(stream)
                 except StopIteration as end:
                     return end.value
-                if not isinstance(event, Progress):
+                if not isinstance(event, LIVE):
                     latest.pop(type(event), None)  # the last event comes last
                     latest[type(event)] = event
                 yield event
