@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from lab.events import Event, Grid, Progress, TraceMap, to_json
+from lab.events import LIVE, Event, Grid, Progress, TraceMap, to_json
 from lab.experiment import Experiment, discover, find, read
 from models.errors import BadInput, LabError, NetworkMissing
 
@@ -213,8 +213,8 @@ def summary(event: Event) -> str:
                 f"total effect {event.total_effect:.3f}\n"
                 f"strongest: token {event.tokens[token]!r}, {event.kind}, layer {event.layers[layer]}: {strongest}\n"
                 f"{event.engine} engine, {event.cells} cells, {event.filled} filled, 1/{event.loop_flops / event.flops:.1f} of the operations of a loop")
-    if isinstance(event, Progress):
-        return event.note
+    if isinstance(event, LIVE):
+        return getattr(event, "note", "")
     lines = [event.title, *event.facts]
     if isinstance(event, Grid) and not np.isnan(event.value).all():
         row, column = np.unravel_index(int(np.nanargmax(np.abs(event.value))), event.value.shape)

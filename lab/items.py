@@ -14,6 +14,7 @@ from models.errors import BadInput
 
 FACT_KINDS = ("country", "element", "animal", "author")
 PLANTED = (*FACT_KINDS, "passage", "canary")
+NESTED = {"forget_10": ("forget_2", "forget_10"), "forget_20": ("forget_2", "forget_10", "forget_20")}  # each set holds the smaller ones
 ROWS = 2000  # rows that a setting may hold
 LONGEST = 20_000  # letters of a row
 PROMPTS = ("prompt", "question", "prefix")
@@ -94,8 +95,14 @@ def choose(data: Data, text: str, *, setting: str) -> list[Item]:
 
 
 def names(choice: str, item: Item) -> bool:
-    """Whether `choice` is the name of the item, the beginning of it up to a slash, its split, or its split and kind."""
-    return item.name == choice or item.name.startswith(f"{choice}/") or choice in (item.split, f"{item.split} {item.kind}", f"{item.kind} {item.split}")
+    """Whether `choice` is the name of the item, the beginning of it up to a slash, its split, or its split and kind.
+
+    The forget sets of authors are nested: forget_10 is all ten.
+    """
+    if item.name == choice or item.name.startswith(f"{choice}/"):
+        return True
+    split, _, kind = choice.partition(" ")
+    return item.split in NESTED.get(split, (split,)) and kind in ("", item.kind)
 
 
 def rows(text: str, *, setting: str) -> list[Item]:
