@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,12 +102,10 @@ def taken(model: Model, items: Sequence[Item], k: float = PERCENT) -> Found:
         yield {i: from_reading(reading, f"{question(items[i])} {items[i].answer}".strip(), k) for i, reading in batch.items()}
 
 
-def referred(model: Model, items: Sequence[Item], reference: Model) -> Found:
-    """The pass "refer": the loss of each text less that under `reference`, a model of the same tokenizer."""
-    for part in parts(len(items), 64):
-        rows = rows_of(model, [items[i] for i in part])
-        mine, its = ({part[j]: r for batch in read(m, rows) for j, r in batch.items()} for m in (model, reference))
-        yield {i: {"loss - reference": float(its[i].log_prob.mean() - mine[i].log_prob.mean()) if len(mine[i].log_prob) else math.nan} for i in part}
+def referred(reference: Model, items: Sequence[Item], losses: Mapping[int, float]) -> Found:
+    """The pass "refer": the known loss of each text less that under `reference`, a model of the same tokenizer."""
+    for batch in read(reference, rows_of(reference, items)):
+        yield {i: {"loss - reference": losses[i] + float(r.log_prob.mean()) if len(r.log_prob) else math.nan} for i, r in batch.items()}
 
 
 def asks(item: Item) -> list[str]:
@@ -118,22 +116,20 @@ def asks(item: Item) -> list[str]:
 
 def said(model: Model, items: Sequence[Item]) -> Found:
     """The pass "say": greedy completions. A batch without items comes after every token."""
-    for part in parts(len(items), 64):
-        asked = [(i, prompt) for i in part for prompt in asks(items[i])]
-        rows = {i: row_of(model, question(items[i]), items[i].answer) for i in part}
-        prompts = [rows[i].ids[: rows[i].start] if prompt == question(items[i]) else encode(model.tokenizer, prompt) for i, prompt in asked]
-        answers: dict[int, list[list[int]]] = {i: [] for i in part}
-        found: dict[int, list[int]] = {}
-        for batch in greedy(model, prompts, [len(rows[i].answer) + FREE for i, _ in asked]):
-            found |= batch
-            yield {}
-        for j, (i, _) in enumerate(asked):
-            answers[i].append(found[j])
-        yield {i: from_said(model, items[i], rows[i], answers[i]) for i in part}
+    rows = [row_of(model, question(i), i.answer) for i in items]
+    asked = [(i, n, prompt) for i, item in enumerate(items) for n, prompt in enumerate(asks(item))]
+    prompts = [encode(model.tokenizer, prompt) if n else list(rows[i].ids[: rows[i].start]) for i, n, prompt in asked]
+    spoken: list[dict[int, list[int]]] = [{} for _ in items]
+    for batch in greedy(model, prompts, [len(rows[i].answer) + FREE for i, _, _ in asked]):
+        for j, ids in batch.items():
+            spoken[asked[j][0]][asked[j][1]] = ids
+        done = [i for i in dict.fromkeys(asked[j][0] for j in batch) if len(spoken[i]) == len(asks(items[i]))]
+        yield {i: from_said(model, items[i], rows[i], spoken[i]) for i in done}
 
 
-def from_said(model: Model, item: Item, row: Row, spoken: Sequence[Sequence[int]]) -> dict[str, float]:
-    texts = [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in spoken]
+def from_said(model: Model, item: Item, row: Row, spoken: Mapping[int, Sequence[int]]) -> dict[str, float]:
+    """`spoken[n]` are the tokens that followed the n-th of the `asks`."""
+    texts = [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in spoken.values()]
     exact = model.tokenizer.decode(spoken[0][: len(row.answer)], skip_special_tokens=True)
     return {"ROUGE-L": rouge_l(exact, item.answer), "recall anywhere": float(any(says(t, item.answer) for t in texts))}
 
@@ -184,10 +180,13 @@ def parts(count: int, size: int) -> list[range]:
 def passes(model: Model, items: Sequence[Item], names: Iterable[str], *, k: float = PERCENT, reference: Model | None = None, digits: int = 4) -> Found:
     """The batches of every pass that the measures `names` need, the cheapest first. Without a reference that pass is left out."""
     needed = {BY_NAME[n].needs for n in names}
-    if "read" in needed:
-        yield from taken(model, items, k)
+    losses: dict[int, float] = {}
+    if needed & {"read", "refer"}:
+        for batch in taken(model, items, k):
+            losses |= {i: scores["loss"] for i, scores in batch.items()}
+            yield batch
     if "refer" in needed and reference is not None:
-        yield from referred(model, items, reference)
+        yield from referred(reference, items, losses)
     if "say" in needed:
         yield from said(model, items)
     if "compare" in needed:
@@ -205,7 +204,7 @@ def measured(model: Model, items: Sequence[Item], names: Sequence[str], *, k: fl
     return value
 
 
-def fill(value: np.ndarray, names: Sequence[str], batch: dict[int, dict[str, float]]) -> None:
+def fill(value: np.ndarray, names: Sequence[str], batch: Mapping[int, Mapping[str, float]]) -> None:
     for i, scores in batch.items():
         for j, name in enumerate(names):
             if name in scores:

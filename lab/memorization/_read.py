@@ -13,7 +13,8 @@ from torch import Tensor
 from lab.memorization._rows import Row, batches, padded, vocabulary
 from models.model import Model
 
-LEAST = 1e-6  # of a standard deviation: where all words are alike, no token is likelier than the mean
+NEVER = -1e4  # log-probability of a word that a net rules out: nothing is infinite
+LEAST = 1e-3  # of a standard deviation: where all words are alike, the rounding of their sum is not taken for a difference
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ def read(model: Model, rows: Sequence[Row]) -> Iterator[dict[int, Reading]]:
 
 def scores(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(rows, tokens) each: log-probability, whether the token is the likeliest, and z, from (rows, tokens, vocabulary) logits."""
-    log_probs = logits.log_softmax(-1)
+    log_probs = logits.log_softmax(-1).clamp_(min=NEVER)
     mine = log_probs.gather(2, ids.unsqueeze(2))[..., 0]
-    probs = log_probs.exp()
-    finite = log_probs.clamp(min=torch.finfo(log_probs.dtype).min)  # 0 * log 0 is 0
-    mean = (probs * finite).sum(-1)
-    spread = (probs * (finite - mean.unsqueeze(-1)).square().nan_to_num(posinf=0.0)).sum(-1).sqrt()
+    weighted = log_probs.exp().mul_(log_probs)
+    mean = weighted.sum(-1)
+    square = torch.einsum("btv,btv->bt", weighted, log_probs)
+    spread = (square - mean.square()).clamp(min=0).sqrt()
     return mine, logits.argmax(-1) == ids, (mine - mean) / spread.clamp(min=LEAST)

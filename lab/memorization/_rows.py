@@ -13,8 +13,8 @@ from lab.items import Item
 from models.errors import BadInput
 from models.model import Model
 
-ROWS = 64  # rows of a batch: some tenths of a second of a small model
-LOGITS = 2**25  # logits of a batch: 128 MiB in float32
+ROWS = 64  # rows of a batch: a tenth of a second of a small model
+LOGITS = 2**23  # logits of a batch: 32 MiB in float32
 
 
 @dataclass(frozen=True)
