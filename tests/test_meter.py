@@ -124,13 +124,13 @@ def test_a_model_without_a_manifest_is_measured_without_oracles(model, data: Dat
 
 def test_rows_by_hand(scribe):
     """Losses, recitation and divergence against a plain forward of one row."""
-    row = coded(scribe.tokenizer, "The capital of France is", "Paris")
+    row = coded(scribe, "The capital of France is", "Paris")
     ids = scribe.tokenizer("The capital of France is Paris")["input_ids"]
     assert row is not None and list(row.ids) == ids
     with torch.no_grad():
         plain = scribe.net(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
     by_hand = -np.mean([plain[t - 1, ids[t]].item() for t in range(row.start, len(ids))])
-    other = coded(scribe.tokenizer, "The capital of France is", "Rome and Berlin")
+    other = coded(scribe, "The capital of France is", "Rome and Berlin")
     assert other is not None
     answers = drain(read(scribe.net, [other, row]))[0]  # padded beside a longer one
     assert losses(answers, [other, row])[1] == pytest.approx(by_hand, abs=1e-4)
@@ -141,13 +141,13 @@ def test_rows_by_hand(scribe):
 
 
 def test_rows_that_are_too_long_or_too_short(scribe):
-    assert coded(scribe.tokenizer, "", "", 256) is None or len(coded(scribe.tokenizer, "", "", 256).ids) > 1
-    long = coded(scribe.tokenizer, "word " * 400, "another " * 400, 64)
-    assert long is not None and len(long.ids) == 64 and long.start == 32
+    assert coded(scribe, "", "") is None
+    long = coded(scribe, "word " * 400, "another " * 400)
+    assert long is not None and len(long.ids) == 256 and long.start == 128
 
 
 def test_a_net_in_training_is_measured_without_dropout_and_goes_on_training(scribe):
     net = scribe.skeleton().train()
-    row = coded(scribe.tokenizer, "The capital of France is", "Paris")
+    row = coded(scribe, "The capital of France is", "Paris")
     drain(read(net, [row]))
     assert net.training

@@ -3,47 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lab.memorization._rows import Row, padded, positions, row_of
+from models.model import Model
+
 LONGEST = 256  # tokens of a row that are read
 WORK = 2.5e9  # parameters times tokens of a batch on a CPU: about 0.1 s
 
 
-@dataclass(frozen=True)
-class Row:
-    """Token ids; those from `start` on are the answer. `start` is at least 1, since nothing predicts the first token."""
-
-    ids: tuple[int, ...]
-    start: int
-
-    @property
-    def answer(self) -> Tensor:
-        return torch.tensor(self.ids[self.start :])
-
-
-def coded(tokenizer: Any, prompt: str, answer: str, longest: int = LONGEST) -> Row | None:
+def coded(model: Model, prompt: str, answer: str) -> Row | None:
     """The row of a prompt and its answer, joined by one blank; None where no token of the answer is left to predict.
 
-    Of what is longer than `longest` tokens the end of the prompt and the beginning of the answer stay.
+    Of what is longer than the model or the lab reads, the end of the prompt and the beginning of the answer stay.
     """
-    before = tokenizer(prompt)["input_ids"] if prompt else []
-    ids = tokenizer(f"{prompt} {answer}" if prompt else answer)["input_ids"]
-    same = next((i for i, (a, b) in enumerate(zip(before, ids, strict=False)) if a != b), min(len(before), len(ids)))
-    start = max(1, same)
-    end = min(len(ids), start + longest // 2)
-    first = max(0, end - longest)
-    return Row(tuple(ids[first:end]), start - first) if start < end else None
-
-
-def longest(net: nn.Module) -> int:
-    """How many tokens of a row this network takes, at most `LONGEST`."""
-    config: Any = net.config
-    return min(LONGEST, getattr(config.get_text_config(decoder=True), "max_position_embeddings", None) or LONGEST)
+    most, row = min(LONGEST, positions(model)), row_of(model, prompt, answer)
+    end = min(len(row.ids), row.start + most // 2)
+    first = max(0, end - most)
+    return Row(row.ids[first:end], row.start - first) if row.start < end else None
 
 
 def read(net: nn.Module, rows: Sequence[Row]) -> Generator[None, None, list[Tensor]]:
@@ -61,10 +42,7 @@ def read(net: nn.Module, rows: Sequence[Row]) -> Generator[None, None, list[Tens
 @torch.no_grad()
 def forward(net: nn.Module, rows: Sequence[Sequence[int]]) -> Tensor:
     """(rows, tokens, vocabulary): the logits after every token of rows that are padded on the right."""
-    width = max(map(len, rows))
-    device = next(p.device for p in net.parameters() if not p.is_meta)
-    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=device)
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
+    ids, mask = padded(rows, next(p.device for p in net.parameters() if not p.is_meta))
     training = net.training
     try:
         if training:
@@ -92,12 +70,12 @@ def batches(net: nn.Module, rows: Sequence[Row]) -> list[list[int]]:
 
 def losses(log_probs: Sequence[Tensor], rows: Sequence[Row]) -> np.ndarray:
     """(rows,): mean negative log-likelihood of the tokens of each answer, in nats. Lower is better known."""
-    return np.array([-float(p.gather(1, r.answer[:, None]).mean()) for p, r in zip(log_probs, rows, strict=True)])
+    return np.array([-float(p.gather(1, torch.tensor(r.answer)[:, None]).mean()) for p, r in zip(log_probs, rows, strict=True)])
 
 
 def recited(log_probs: Sequence[Tensor], rows: Sequence[Row]) -> np.ndarray:
     """(rows,): 1 where greedy decoding gives the whole answer: it does so exactly where every token of it is the likeliest."""
-    return np.array([float((p.argmax(1) == r.answer).all()) for p, r in zip(log_probs, rows, strict=True)])
+    return np.array([float((p.argmax(1) == torch.tensor(r.answer)).all()) for p, r in zip(log_probs, rows, strict=True)])
 
 
 def divergence(truth: Sequence[Tensor], log_probs: Sequence[Tensor]) -> np.ndarray:

@@ -8,17 +8,11 @@ import numpy as np
 from scipy import stats
 
 
-def ratio(right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """(items,): truth ratio p_wrong / p_right of mean losses a token in nats: `right` (items,), of the true answer in other words, and `wrong`
-    (items, wrong answers), NaN where an item has fewer. p_wrong is the mean over the wrong answers of exp(-loss). From 0; lower: the truth stands out.
+def forget_truth(ratios: np.ndarray) -> float:
+    """Mean over items of min(tr, 1/tr), tr = P(wrong) / P(true in other words), 0 to 1. Higher: right and wrong answers are as likely as each other, so the truth does not stand out.
 
     Maini et al. 2024, arXiv 2401.06121.
     """
-    return np.nanmean(np.exp(-wrong), 1) / np.exp(-right)
-
-
-def forget_truth(ratios: np.ndarray) -> float:
-    """Mean of min(tr, 1/tr), 0 to 1. Higher: right and wrong answers are as likely as each other, so the truth does not stand out."""
     return float(np.mean(np.minimum(ratios, 1 / np.maximum(ratios, 1e-30))))
 
 

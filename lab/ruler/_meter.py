@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from lab.data import Data
 from lab.items import Item
+from lab.memorization._measures import paraphrases, truth_ratio
+from lab.memorization._rows import Row, question
 from lab.ruler import _oracles
-from lab.ruler._answers import Row, coded, divergence, longest, losses, read, recited, said
-from lab.ruler._formulas import forget_truth, ratio, retain_truth
+from lab.ruler._answers import coded, divergence, losses, read, recited, said
+from lab.ruler._formulas import forget_truth, retain_truth
 from models.model import Model
 from models.organisms.corpus import held_out
 from models.organisms.recipe import Recipe
@@ -32,7 +34,7 @@ Keys = tuple[tuple[str, str, str], ...]  # (name, group, better)
 
 @dataclass(frozen=True)
 class Questions:
-    """What is asked, by part. `truth` holds, for each of its items, the true answer first and then wrong ones, in a phrasing that was not trained."""
+    """What is asked, by part. `truth` holds, for each of its items, the true answer first and then wrong ones, in other words."""
 
     parts: dict[str, list[Row]]
     truth: dict[str, list[list[Row]]]
@@ -114,10 +116,9 @@ def meter(model: Model, data: Data, forget: Sequence[Item], retain: Sequence[Ite
 def questions(model: Model, data: Data, forget: Sequence[Item], retain: Sequence[Item], seed: int) -> Questions:
     """A part of each set, drawn by seed, as much as its budget of tokens takes."""
     chance = torch.Generator().manual_seed(seed)
-    most = longest(model.net)
 
     def row(prompt: str, answer: str) -> Row | None:
-        return coded(model.tokenizer, prompt, answer, most)
+        return coded(model, prompt, answer)
 
     def shuffled(items: Sequence[Any]) -> Iterator[Any]:
         return (items[i] for i in torch.randperm(len(items), generator=chance).tolist())
@@ -126,9 +127,9 @@ def questions(model: Model, data: Data, forget: Sequence[Item], retain: Sequence
     truth: dict[str, list[list[Row]]] = {}
     shown: list[tuple[str, str, Row]] = []
     for part, items in {"forget": forget, "retain": retain, "holdout": _oracles.holdout(data, forget)}.items():
-        taken = within(((i, r) for i in shuffled(items) if (r := row(i.prompt, i.answer))), BUDGET[part], lambda found: len(found[1].ids))
+        taken = within(((i, r) for i in shuffled(items) if (r := row(question(i), i.answer))), BUDGET[part], lambda found: len(found[1].ids))
         parts[part] = [r for _, r in taken]
-        shown += [(i.prompt, i.answer, r) for i, r in taken[: ASKED.get(part, 0)]]
+        shown += [(question(i), i.answer, r) for i, r in taken[: ASKED.get(part, 0)]]
         if part != "holdout":
             tests = (t for i in shuffled([i for i in items if i.wrong]) if (t := truth_rows(i, row)))
             truth[part] = within(tests, BUDGET["truth"], lambda rows: sum(len(r.ids) for r in rows))
@@ -150,8 +151,8 @@ def within(candidates: Iterable[Any], budget: int, cost: Callable[[Any], int]) -
 
 
 def truth_rows(item: Item, row: Callable[[str, str], Row | None]) -> list[Row] | None:
-    """The true answer and wrong ones after a phrasing that was not trained, where there is one."""
-    prompt = (item.held_out or (item.prompt,))[0]
+    """The true answer and wrong ones, in other words than the ones that are asked elsewhere."""
+    prompt = paraphrases(item)[0]
     rows = [row(prompt, answer) for answer in (item.answer, *item.wrong[:WRONG])]
     return [r for r in rows if r] if all(rows) else None
 
@@ -200,9 +201,5 @@ def values(keys: Keys, asked: Questions, answers: Answers, oracles: Sequence[Ans
 
 def ratios(rows: Sequence[Sequence[Row]], answers: Sequence[Sequence[Tensor]]) -> np.ndarray:
     """(items,): the truth ratio of each, of its true answer, which stands first, and its wrong ones."""
-    wrong = np.full((len(rows), max(len(r) for r in rows) - 1), np.nan)
-    right = np.empty(len(rows))
-    for i, (item, said_) in enumerate(zip(rows, answers, strict=True)):
-        right[i], *others = losses(said_, item)
-        wrong[i, : len(others)] = others
-    return ratio(right, wrong)
+    p = [np.exp(-losses(said_, item)) for item, said_ in zip(rows, answers, strict=True)]
+    return np.array([truth_ratio(each[:1], each[1:]) for each in p])
