@@ -9,7 +9,7 @@ from scipy import stats
 
 
 def forget_truth(ratios: np.ndarray) -> float:
-    """Mean over items of min(tr, 1/tr), tr = P(wrong) / P(true in other words), 0 to 1. Higher: right and wrong answers are as likely as each other, so the truth does not stand out.
+    """Mean over items of min(tr, 1/tr), tr = P(wrong) / P(true in other words), 0 to 1. Higher: wrong answers are as likely as the right one.
 
     Maini et al. 2024, arXiv 2401.06121.
     """

@@ -22,7 +22,7 @@ from models.organisms.corpus import held_out
 from models.organisms.recipe import Recipe
 
 # Tokens that each part may cost: a measurement has to fit between two steps of a run.
-BUDGET = {"forget": 420, "retain": 420, "holdout": 220, "general text": 240, "truth": 340}
+BUDGET = {"forget": 420, "retain": 420, "holdout": 220, "general text": 240, "truth": 300}
 LEAST = 4  # items of a part, whatever they cost
 WRONG = 3  # wrong answers an item
 ASKED = {"forget": 4, "retain": 2}  # questions that are shown
@@ -201,5 +201,5 @@ def values(keys: Keys, asked: Questions, answers: Answers, oracles: Sequence[Ans
 
 def ratios(rows: Sequence[Sequence[Row]], answers: Sequence[Sequence[Tensor]]) -> np.ndarray:
     """(items,): the truth ratio of each, of its true answer, which stands first, and its wrong ones."""
-    p = [np.exp(-losses(said_, item)) for item, said_ in zip(rows, answers, strict=True)]
+    p = [np.exp(-losses(said_, item)).tolist() for item, said_ in zip(rows, answers, strict=True)]
     return np.array([truth_ratio(each[:1], each[1:]) for each in p])

@@ -107,9 +107,11 @@ def general(profile: Profile, items: Sets, data: Data) -> Iterator[None]:
     recipe = (data.manifest or {}).get("recipe")
     if recipe:
         texts = [replace(NOBODY, prompt="", answer=text) for text in held_out(Recipe(**recipe))[:DOCUMENTS]]
-        for batch in readings(profile.model, rows_of(profile.model, texts)):
-            for i, r in batch.items():
-                put(profile, "general", len(texts), i, {"loss": -float(r.log_prob.mean())})
+        rows = rows_of(profile.model, texts)
+        for start in range(0, len(rows), 8):
+            for batch in readings(profile.model, rows[start : start + 8]):
+                for i, r in batch.items():
+                    put(profile, "general", len(texts), start + i, {"loss": -float(r.log_prob.mean())})
             yield
 
 

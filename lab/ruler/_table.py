@@ -24,10 +24,13 @@ def scored(settings: Scores, model: Model, data: Data) -> Iterator[Event]:
     """Yields the table after every pass; what is not measured yet is an empty cell."""
     yield Progress(0, 0, "choosing questions")
     items = sets(data, settings.forget, settings.retain, settings.most, settings.seed)
+    yield Progress(0, 0, "which oracles fit")
     names, why = _oracles.fitting(data, items["forget"])
-    root = first(model)
-    yield Progress(0, 0, "loading the oracles" if names else "reading")
-    before, oracles = Profile(root), [Profile(o) for o in _oracles.load(model, names)]
+    root, oracles = first(model), []
+    for name in names:
+        yield Progress(0, 0, f"loading {name}")
+        oracles += [Profile(o) for o in _oracles.load(model, (name,))]
+    before = Profile(root)
     now = before if root is model else Profile(model)
     everyone = [before, *([] if now is before else [now]), *oracles]
     todo = [(what, step, profile) for what, step in passes(items, names) for profile in everyone]
