@@ -17,6 +17,7 @@ from models.errors import BadInput
 from tests.conftest import PROMPT, SUBJECT
 
 FOUND = discover()
+TEXTS = "the capital of Eiffel Tower is a city\nthe capital of France is a city\nAnna Marlow was born in France\nthe tower of Anna Marlow is a city"
 SETTINGS: dict[str, dict[str, Any]] = {
     "trace.causal": {"prompt": PROMPT, "subject": SUBJECT, "samples": 3},
     "trace.heads": {"prompt": PROMPT, "subject": SUBJECT, "samples": 3},
@@ -25,6 +26,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "trace.average": {"about": "capital", "count": 3, "samples": 2, "least": 0.0},
     "trace.lens": {"prompt": PROMPT},
     "trace.attributions": {"prompt": PROMPT, "steps": 8},
+    "ruler.scores": {"forget": TEXTS, "retain": "Anna Marlow was born in a city\nFrance is a city of the tower", "most": 2},
     "trace.probes": {"subjects": 40, "folds": 2, "controls": 1},
 }
 each = pytest.mark.parametrize("name", FOUND)
