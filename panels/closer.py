@@ -46,7 +46,7 @@ class Fold:
 def build(first: Desk, chosen: Sequence[str] = ()) -> list[Fold]:
     """A fold for each of `chosen`, or of all others of the page. All ask about the model and what else means the same to `first`."""
     texts, folds = words("closer"), []
-    for name in chosen or names(first):
+    for name in [c for c in chosen if c in discover()] or names(first):
         kind = find(name)
         title, _, text = texts.get(name, f"{kind.title}\n\n{inspect.getdoc(kind)}").partition("\n")
         wanted = gr.Textbox("", visible="hidden")  # not a gr.State: every load of the page would make all desks

@@ -43,7 +43,8 @@ def scatter(event: Survey, x: str = COPIES, y: str = "", kinds: Sequence[str] = 
     ticks: dict[str, Any] = counted(across) if x == COPIES else {}
     figure.update_layout(xaxis={**RULED, **ticks}, yaxis={**RULED, "title": {"text": escaped(y), "font": {"size": 13}}},
                          legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}})
-    return headed(figure, [*heading(event.title), *facts((*event.facts, f"{y}: {about}"))], 340, x, 52, 34)
+    above = 16 + 19 * -(-len(figure.data) // 2)  # a phone has room for two names a line
+    return headed(figure, [*heading(event.title), *facts((*event.facts, f"{y}: {about}"))], 340, x, 52, above)
 
 
 def place(count: np.ndarray) -> np.ndarray:

@@ -65,7 +65,8 @@ def add(figure: go.Figure, event: Unlearning, s: int, row: int, seen: set[str]) 
     colour = COLOURS.get(name, LINES[(s + 3) % len(LINES)])
     low, high = event.low[s], event.high[s]
     if not np.isnan(low):
-        figure.add_hrect(y0=low, y1=max(high, low + 1e-6), fillcolor=colour, opacity=0.22, line={"color": colour, "width": 1}, row=row, col=1)
+        figure.add_hrect(y0=low, y1=max(high, low + 1e-6), fillcolor=colour, opacity=0.22, line={"color": colour, "width": 1}, row=row, col=1,
+                         exclude_empty_subplots=False)
     figure.add_trace(go.Scatter(
         x=event.step[known], y=event.value[s][known], mode="lines+markers" if known.sum() < 40 else "lines", name=escaped(name), legendgroup=name,
         showlegend=name not in seen, line={"color": colour, "width": 2, "dash": DASHES[list(COLOURS).index(name) % 4] if name in COLOURS else "solid"},
@@ -80,6 +81,13 @@ def series(event: Unlearning, group: str, name: str) -> np.ndarray | None:
     """The values of a series, or None where the run has it not."""
     found = [i for i, (g, s) in enumerate(zip(event.groups, event.series, strict=True)) if (g, s) == (group, name)]
     return event.value[found[0]] if found else None
+
+
+def ended(event: Unlearning, group: str, name: str) -> float | None:
+    """The last value of a series that was measured."""
+    found = series(event, group, name)
+    known = found[~np.isnan(found)] if found is not None else np.zeros(0)
+    return float(known[-1]) if len(known) else None
 
 
 def overlay(runs: Sequence[tuple[str, Unlearning]]) -> Curves | None:
@@ -98,19 +106,14 @@ def overlay(runs: Sequence[tuple[str, Unlearning]]) -> Curves | None:
 
 
 def pareto(runs: Sequence[tuple[str, Unlearning]]) -> Scatter | None:
-    """A point a run, where it ended: what was forgotten against what was lost. Up and to the left is bad on both counts."""
-    points = []
-    for name, event in runs:
-        pair = [series(event, *where) for where in (("KL to the oracle", "forget"), ("KL to the oracle", "retain"))]
-        if any(p is None or np.isnan(p).all() for p in pair):
-            pair = [series(event, "probability", "forget"), series(event, "loss", "retain")]
-        ends = [float(p[~np.isnan(p)][-1]) for p in pair if p is not None and not np.isnan(p).all()]
-        if len(ends) == 2:
-            points.append((f"{name}, cost {event.cost:.0f}", *ends))
+    """A point a run, where it ended: what was forgotten against what was lost; by the distance to the oracles where every run has one."""
+    truth = all(ended(event, "KL to the oracle", side) is not None for _, event in runs for side in ("forget", "retain"))
+    across, up = (("KL to the oracle", "forget"), ("KL to the oracle", "retain")) if truth else (("probability", "forget"), ("loss", "retain"))
+    points = [(f"{name}, cost {event.cost:.0f}", x, y) for name, event in runs
+              if (x := ended(event, *across)) is not None and (y := ended(event, *up)) is not None]
     if not points:
         return None
     labels, x, y = zip(*points, strict=True)
-    truth = all(series(event, "KL to the oracle", "forget") is not None for _, event in runs)
     names = ("KL to the oracle on forget, nats", "KL to the oracle on retain, nats") if truth else ("probability of what was to go", "retain loss, nats")
     return Scatter("Where the runs ended: down and left is best", labels, np.array(x), np.array(y), *names, same=False,
                    direction="lower on both axes: nearer to a model that never read the forget set")
