@@ -10,7 +10,9 @@ from typing import Any
 
 import gradio as gr
 
+from lab.events import Table
 from lab.experiment import Experiment, discover, find
+from panels import tabled
 from panels.gallery import FOLDER
 from panels.runner import QUIET, Desk, desk, shared
 from panels.theme import words
@@ -104,5 +106,7 @@ def lay(work: Desk, text: str, below: Callable[[Desk], None] | None) -> None:
             gr.Markdown(f"{work.kind.paper}", elem_classes="quiet")
         with gr.Column(scale=6, min_width=340, elem_classes="seen"):
             work.figure()
+            if work.first and isinstance(work.first.result, Table):
+                tabled.build(work)
             if below:
                 below(work)

@@ -15,6 +15,7 @@ from panels.theme import FAINT, GOLD, LINES, RULED
 
 COPIES = "copies in the corpus"
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x")
+DRAWN, LONG = 12, 90  # rows of a table that are drawn, and letters of a cell
 BROAD = 26  # letters of a column of a table before its text breaks
 
 
@@ -95,18 +96,20 @@ def _(event: Completion) -> go.Figure:
 
 @draw.register
 def _(event: Table) -> go.Figure:
-    """The table as a picture, for export; the page shows one that can be sorted."""
-    words = [[broken(cell(row[i])) for row in event.rows] for i in range(len(event.columns))]
-    lines = sum(max((column[r].count("<br>") + 1 for column in words), default=1) for r in range(len(event.rows)))
+    """The first rows as a picture, long cells cut, for export; the page has all of them in a table that can be sorted."""
+    rows = event.rows[:DRAWN]
+    words = [[broken(cell(row[i])) for row in rows] for i in range(len(event.columns))]
+    lines = sum(max((column[r].count("<br>") + 1 for column in words), default=1) for r in range(len(rows)))
     wide = [max([6, min(BROAD, len(name)), *(max(map(len, text.split("<br>"))) for text in column)]) for name, column in
             zip(event.columns, words, strict=True)]
     small: dict[str, Any] = {"align": "left", "font": {"size": 12}}
     figure = go.Figure(go.Table(
         columnwidth=wide, header={"values": [f"<b>{broken(name)}</b>" for name in event.columns], "fill": {"color": FAINT}, "line": {"width": 0}, **small},
         cells={"values": words, "fill": {"color": "rgba(0,0,0,0)"}, "line": {"color": FAINT}, "height": 20, **small}))
-    title = [*heading(event.title), *facts(event.facts)]
+    cut = (f"the first {DRAWN} of {len(event.rows)} rows",) if len(event.rows) > DRAWN else ()
+    title = [*heading(event.title), *facts((*event.facts, *([event.missing] if event.missing else []), *cut))]
     top = 20 * len(title) + 16
-    height = top + 60 + 19 * lines + 4 * len(event.rows)
+    height = top + 60 + 19 * lines + 4 * len(rows)
     figure.update_layout(title={"text": "<br>".join(title), "font": {"size": 14}, "x": 0.0, "xref": "container", "xanchor": "left", "yref": "container",
                                 "yanchor": "top", "y": 1 - 12 / height, "pad": {"l": 4}}, height=height, margin={"l": 4, "r": 4, "t": top, "b": 10})
     return plain(figure)
@@ -118,6 +121,6 @@ def cell(value: str | float | None) -> str:
 
 
 def broken(text: str) -> str:
-    return "<br>".join(escaped(part) for part in textwrap.wrap(text.replace("\n", "⏎"), BROAD)) or ""
+    return "<br>".join(escaped(part) for part in textwrap.wrap(visible(text, LONG), BROAD)) if text else ""
 
 

@@ -113,8 +113,8 @@ def pareto(runs: Sequence[tuple[str, Unlearning]]) -> Scatter | None:
               if (x := ended(event, *across)) is not None and (y := ended(event, *up)) is not None]
     if not points:
         return None
-    labels, x, y = zip(*points, strict=True)
+    labels, place = tuple(name for name, _, _ in points), np.array([p[1:] for p in points])
     names = ("KL to the oracle on forget, nats", "KL to the oracle on retain, nats") if truth else ("probability of what was to go", "retain loss, nats")
-    return Scatter("Where the runs ended: down and left is best", labels, np.array(x), np.array(y), *names, same=False,
+    return Scatter("Where the runs ended: down and left is best", labels, place[:, 0], place[:, 1], *names, same=False,
                    direction="lower on both axes: nearer to a model that never read the forget set")
 
