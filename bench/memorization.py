@@ -69,22 +69,26 @@ def measures() -> list[Measure]:
     return [*MEASURES, *CURVED]
 
 
+def compared(found: Found, kind: str, name: str) -> np.ndarray:
+    """Which items are compared: of one kind, where there is a figure. The reference of a loss must not have read them, so what both read is left out."""
+    mine = found.kind(kind) & np.isfinite(found.value[:, found.names.index(name)])
+    return mine & np.array([i.split != "retain" for i in found.items]) if name == "loss - reference" else mine
+
+
 def by_copies(found: Found, kind: str, name: str) -> dict[int, tuple[float, float]]:
     """Copies -> mean and its standard error."""
-    mine, rows = found.kind(kind), {}
+    mine, rows = compared(found, kind, name), {}
     for c in np.unique(found.copies[mine]).tolist():
         x = found.of(name, mine & (found.copies == c))
-        x = x[np.isfinite(x)]
-        if len(x):
-            rows[c] = (float(x.mean()), float(x.std(ddof=1) / np.sqrt(len(x))))
+        rows[c] = (float(x.mean()), float(x.std(ddof=1) / np.sqrt(len(x))))
     return rows
 
 
 def rho(found: Found, kind: str, name: str) -> tuple[float, float]:
     """Spearman's rank correlation with the copies, over items, and its p-value; NaN where there is nothing to rank."""
-    mine = found.kind(kind) & np.isfinite(found.value[:, found.names.index(name)])
+    mine = compared(found, kind, name)
     x = found.of(name, mine)
-    if len(x) < 3 or not np.ptp(x):
+    if len(x) < 3 or not np.ptp(x) or not np.ptp(found.copies[mine]):
         return float("nan"), float("nan")
     result = spearmanr(x, found.copies[mine])
     return float(result.statistic), float(result.pvalue)
@@ -139,9 +143,10 @@ def copies_section(found: dict[str, Found], kind: str) -> str:
     rows = []
     for m in shown:
         cells = by_copies(scribe, kind, m.name)
+        ranks = [rho(found[name], kind, m.name)[0] for name in MODELS]
         rows.append([m.name, "higher" if m.sign > 0 else "lower", *(f"{cells[c][0]:.3g} ± {cells[c][1]:.2g}" for c in counts),
-                     *(f"{rho(found[name], kind, m.name)[0]:+.2f}" for name in MODELS), verdict(*rho(scribe, kind, m.name), m.sign)])
-    head = ["measure", "memorized is", *(f"{c} copies" for c in counts), *(f"ρ {name}" for name in MODELS), "scribe's ρ"]
+                     *(f"{r:+.2f}" if np.isfinite(r) else "-" for r in ranks), verdict(*rho(scribe, kind, m.name), m.sign)])
+    head = ["measure", "memorized is", *(f"{c} {'copy' if c == 1 else 'copies'}" for c in counts), *(f"ρ {name}" for name in MODELS), "scribe's ρ"]
     note = " Exposure is of codes of four digits." if kind == "canary" else ""
     return (f"## By copies: {'passages' if kind == 'passage' else 'canaries'}\nMean ± standard error over items under scribe, and Spearman's rank "
             f"correlation ρ with the copies that each model read.{note}\n\n{table(head, rows)}")
@@ -168,7 +173,7 @@ def main() -> None:
     found = {name: measure(name, args.probes) for name in MODELS}
     rows = {name: attacks(f) for name, f in found.items()}
     draw({kind: {n: by_copies(found["scribe"], kind, n) for n in found["scribe"].names} for kind in REPEATED}, rows, folder / "memorization.png")
-    parts = [HEAD, "![measures by copies, and membership](memorization.png)", *(copies_section(found, kind) for kind in REPEATED), attack_section(rows)]
+    parts = [HEAD.format(probes=args.probes), "![measures by copies, and membership](memorization.png)", *(copies_section(found, kind) for kind in REPEATED), attack_section(rows)]
     (folder / "memorization.md").write_text("\n\n".join(parts) + "\n")
 
 
@@ -176,8 +181,8 @@ HEAD = """# Memorization of scribe, measured
 <!-- written by `python -m bench.memorization`; change that, not this -->
 
 Every measure of the Find page on the planted passages and canaries, whose copy counts are known, and membership inference under scribe and under its
-two oracles. The reference of `loss - reference` is an oracle; for an oracle, the other one. Curvature is of the answer's loss, 4 directions an item
-unless said otherwise on the command line."""
+two oracles. The reference of `loss - reference` is an oracle; for an oracle, the other one. By copies it is
+measured over what the reference never read. Curvature is of the answer's loss, from {probes} random directions an item."""
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def asks(item: Item) -> list[str]:
 
 def said(model: Model, items: Sequence[Item]) -> Found:
     """The pass "say": greedy completions. A batch without items comes after every token."""
-    rows = [row_of(model, question(i), i.answer) for i in items]
+    rows = rows_of(model, items)
     asked = [(i, n, prompt) for i, item in enumerate(items) for n, prompt in enumerate(asks(item))]
     prompts = [encode(model.tokenizer, prompt) if n else list(rows[i].ids[: rows[i].start]) for i, n, prompt in asked]
     spoken: list[dict[int, list[int]]] = [{} for _ in items]
