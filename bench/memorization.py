@@ -80,7 +80,7 @@ def by_copies(found: Found, kind: str, name: str) -> dict[int, tuple[float, floa
     mine, rows = compared(found, kind, name), {}
     for c in np.unique(found.copies[mine]).tolist():
         x = found.of(name, mine & (found.copies == c))
-        rows[c] = (float(x.mean()), float(x.std(ddof=1) / np.sqrt(len(x))))
+        rows[c] = (float(x.mean()), float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else float("nan"))
     return rows
 
 
@@ -173,7 +173,8 @@ def main() -> None:
     found = {name: measure(name, args.probes) for name in MODELS}
     rows = {name: attacks(f) for name, f in found.items()}
     draw({kind: {n: by_copies(found["scribe"], kind, n) for n in found["scribe"].names} for kind in REPEATED}, rows, folder / "memorization.png")
-    parts = [HEAD.format(probes=args.probes), "![measures by copies, and membership](memorization.png)", *(copies_section(found, kind) for kind in REPEATED), attack_section(rows)]
+    head = HEAD.format(probes=args.probes)
+    parts = [head, "![measures by copies, and membership](memorization.png)", *(copies_section(found, kind) for kind in REPEATED), attack_section(rows)]
     (folder / "memorization.md").write_text("\n\n".join(parts) + "\n")
 
 

@@ -136,7 +136,7 @@ def from_said(model: Model, item: Item, row: Row, spoken: Mapping[int, Sequence[
 
 def compared(model: Model, items: Sequence[Item]) -> Found:
     """The pass "compare": truth ratios of the items that have wrong answers."""
-    for part in parts(len(items), 8):
+    for part in parts(len(items), 4):
         cases = [(i, prompt, answer) for i in part if items[i].wrong for prompt in paraphrases(items[i]) for answer in (items[i].answer, *items[i].wrong)]
         rows = [row_of(model, prompt, answer) for _, prompt, answer in cases]
         p = {j: math.exp(float(r.answer.mean())) if len(r.answer) else math.nan for batch in read(model, rows) for j, r in batch.items()}
