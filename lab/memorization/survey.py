@@ -25,6 +25,7 @@ class MemorizationSurvey(Experiment):
     title = "Survey of memorization"
     paper = "Carlini et al. 2021, arXiv 2012.07805; Maini et al. 2024, arXiv 2401.06121; Shi et al. 2024, arXiv 2310.16789"
     direction = "stated for every measure: higher is more memorized where its sign is +, lower where it is -"
+    random = False  # the seed draws which items are a sample; what is measured of an item is the same
     items: str = setting("sample", "sample (about 350 of every planted kind, split and copy count, drawn by seed), all, names, splits such as forget_10, "
                          "or rows: JSONL, CSV or one text a line", lines=3)
     k: float = setting(20.0, "Share of the least likely tokens that min-k % and min-k++ % average, in percent", low=1.0, high=100.0)
