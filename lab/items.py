@@ -91,6 +91,8 @@ def choose(data: Data, text: str, *, setting: str) -> list[Item]:
                 raise BadInput(f"{choice!r} names no item of this organism", "an item is named as on the Find page, a split as in the manifest",
                                f"Splits: {', '.join(dict.fromkeys(i.split for i in known))}. Kinds: {', '.join(PLANTED)}", setting=setting)
             chosen |= dict.fromkeys(mine)
+    if not chosen:
+        raise BadInput("nothing is chosen", "there are only commas", "Name items, or a split such as forget_10", setting=setting)
     return [i for i in known if i.name in chosen]
 
 
@@ -115,8 +117,7 @@ def rows(text: str, *, setting: str) -> list[Item]:
     if lines[0].lstrip().startswith("{"):
         found = [row_of(value, i, setting) for i, value in enumerate(parsed(line, i, setting) for i, line in enumerate(lines))]
     elif set(map(str.strip, lines[0].lower().split(","))) & {*PROMPTS, *ANSWERS, *TEXTS}:
-        table = csv.DictReader(io.StringIO(text.strip()))
-        found = [row_of({(k or "").strip().lower(): v for k, v in row.items()}, i, setting) for i, row in enumerate(table)]
+        found = [row_of(value, i, setting) for i, value in enumerate(table(text, setting))]
     else:
         found = [row_of({"text": line.strip()}, i, setting) for i, line in enumerate(lines)]
     if not found or len(found) > ROWS:
@@ -129,6 +130,14 @@ def parsed(line: str, number: int, setting: str) -> Any:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"row {number + 1} is no JSON", str(error)[:80], 'Write rows such as {"prompt": "…", "answer": "…"}', setting=setting) from error
+
+
+def table(text: str, setting: str) -> list[dict[str, Any]]:
+    """The rows of a CSV by the names of its first line, in small letters."""
+    try:
+        return [{(k or "").strip().lower(): v for k, v in row.items()} for row in csv.DictReader(io.StringIO(text.strip()))]
+    except csv.Error as error:
+        raise BadInput("this CSV cannot be read", str(error), "Put quotes around texts that hold commas or line ends", setting=setting) from error
 
 
 def row_of(value: Any, number: int, setting: str) -> Item:

@@ -28,6 +28,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "trace.attributions": {"prompt": PROMPT, "steps": 8},
     "ruler.scores": {"forget": TEXTS, "retain": "Anna Marlow was born in a city\nFrance is a city of the tower", "most": 2},
     "trace.probes": {"subjects": 40, "folds": 2, "controls": 1},
+    "memorization.survey": {"items": "the capital of France is Paris\nthe metal gold is a metal\nAnna Marlow wrote a book about the sea"},
+    "memorization.completion": {"prompt": PROMPT, "answer": "near Paris", "tokens": 4},
+    "memorization.search": {"texts": "the capital of France is Paris", "samples": 6, "length": 5, "least": 2},
+    "memorization.curvature": {"items": "the capital of France is Paris\nthe metal gold is a metal", "probes": 2},
 }
 each = pytest.mark.parametrize("name", FOUND)
 

@@ -58,7 +58,8 @@ def _better(net: Any, cache: Any, prefixes: Tensor, scores: Tensor, tokens: Tens
     alive = (scores > bar).nonzero()[:, 0]  # a longer candidate is never likelier than its beginning
     found = 0
     for part in alive.split(ROWS):
-        branch = copy.deepcopy(cache)
+        branch = copy.copy(cache)
+        branch.layers = [copy.copy(layer) for layer in cache.layers]  # what is selected, and what is appended, are new tensors
         branch.batch_select_indices(parents[part])
         found += yield from _better(net, branch, prefixes[part], scores[part], tokens, secret, bar)
     return found

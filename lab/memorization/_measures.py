@@ -52,10 +52,10 @@ MEASURES = tuple(Measure(*m) for m in (
     ("loss", "mean negative log-likelihood of all tokens of the text but the first, in nats, 0 and up", -1, "Yeom et al. 2018, arXiv 1709.01604", "read"),
     ("loss / zlib", "the loss of the text by the bytes that zlib needs for it, nats a byte, 0 and up", -1, "Carlini et al. 2021, arXiv 2012.07805", "read"),
     ("min-k %", "mean log-probability of the k % least likely tokens of the text, in nats, up to 0", 1, "Shi et al. 2024, arXiv 2310.16789", "read"),
-    ("min-k++ %", "the same of (log p - mean) / standard deviation over the vocabulary, in standard deviations", 1, "Zhang et al. 2025, arXiv 2404.02936",
-     "read"),
-    ("loss - reference", "loss of the text less that of an oracle, which never read the forget set, in nats", -1, "Watson et al. 2022, arXiv 2111.08440",
-     "refer"),
+    ("min-k++ %", "the same of (log p - mean) / standard deviation over the vocabulary, in standard deviations; any number", 1,
+     "Zhang et al. 2025, arXiv 2404.02936", "read"),
+    ("loss - reference", "loss of the text less that of an oracle, which never read the forget set, in nats; any number, 0 where both expect it alike", -1,
+     "Watson et al. 2022, arXiv 2111.08440", "refer"),
     ("ROUGE-L", "F-measure of the longest common subsequence of words between the greedy completion and the answer, 0 to 1", 1,
      "Lin 2004, doi W04-1013; Maini et al. 2024, arXiv 2401.06121", "say"),
     ("recall anywhere", f"1 where the answer's words stand in a row anywhere in what greedy decoding says, up to {FREE} tokens beyond their number, after one "
@@ -116,7 +116,7 @@ def asks(item: Item) -> list[str]:
 
 def said(model: Model, items: Sequence[Item]) -> Found:
     """The pass "say": greedy completions. A batch without items comes after every token."""
-    rows = [row_of(model, question(i), i.answer) for i in items]
+    rows = rows_of(model, items)
     asked = [(i, n, prompt) for i, item in enumerate(items) for n, prompt in enumerate(asks(item))]
     prompts = [encode(model.tokenizer, prompt) if n else list(rows[i].ids[: rows[i].start]) for i, n, prompt in asked]
     spoken: list[dict[int, list[int]]] = [{} for _ in items]
@@ -136,7 +136,7 @@ def from_said(model: Model, item: Item, row: Row, spoken: Mapping[int, Sequence[
 
 def compared(model: Model, items: Sequence[Item]) -> Found:
     """The pass "compare": truth ratios of the items that have wrong answers."""
-    for part in parts(len(items), 8):
+    for part in parts(len(items), 4):
         cases = [(i, prompt, answer) for i in part if items[i].wrong for prompt in paraphrases(items[i]) for answer in (items[i].answer, *items[i].wrong)]
         rows = [row_of(model, prompt, answer) for _, prompt, answer in cases]
         p = {j: math.exp(float(r.answer.mean())) if len(r.answer) else math.nan for batch in read(model, rows) for j, r in batch.items()}

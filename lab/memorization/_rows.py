@@ -14,7 +14,7 @@ from models.errors import BadInput
 from models.model import Model
 
 ROWS = 64  # rows of a batch: a tenth of a second of a small model
-LOGITS = 2**23  # logits of a batch: 32 MiB in float32
+LOGITS = 2**22  # logits of a batch: 16 MiB in float32
 
 
 @dataclass(frozen=True)
