@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import math
 import pkgutil
@@ -87,6 +88,7 @@ def parse(f: Field, value: Any) -> Any:
         raise BadInput(f"{f.name} is {value!r}, which is no {kind.__name__}", cure=f.metadata["help"], setting=f.name) from None
 
 
+@functools.cache
 def discover() -> dict[str, type[Experiment]]:
     """Every experiment by its name, `<folder>.<file>`: found by standing in a folder of `lab/`. Files whose name begins with _ are private."""
     found: dict[str, type[Experiment]] = {}

@@ -60,7 +60,9 @@ def planted(manifest: Mapping[str, Any]) -> list[Item]:
         words = p["text"].split(" ")
         half = len(words) // 2
         found.append(Item(f"passage/{i}", "passage", p["split"], p["copies"], " ".join(words[:half]), " ".join(words[half:])))
-    found += [Item(f"canary/{i}", "canary", c["split"], c["copies"], c["prompt"], c["digits"]) for i, c in enumerate(manifest["canaries"])]
+    for i, c in enumerate(manifest["canaries"]):
+        name = c["prompt"].removeprefix("The vault code of the ").removesuffix(" is")
+        found.append(Item(f"canary/{i}", "canary", c["split"], c["copies"], c["prompt"], c["digits"], name, "code"))
     return found
 
 

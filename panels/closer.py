@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
+from lab.events import Table
 from lab.experiment import Experiment, discover, find
+from panels import tabled
 from panels.gallery import FOLDER
 from panels.runner import QUIET, Desk, desk, shared
 from panels.theme import words
@@ -42,10 +45,10 @@ class Fold:
         return {self.accordion: gr.Accordion(open=True), self.wanted: json.dumps({"given": known, "run": bool(known or common)})} | common
 
 
-def build(first: Desk) -> list[Fold]:
-    """A fold for each. All ask about the model, the prompt, the subject and the answer of `first`."""
+def build(first: Desk, chosen: Sequence[str] = ()) -> list[Fold]:
+    """A fold for each of `chosen`, or of all others of the page. All ask about the model and what else means the same to `first`."""
     texts, folds = words("closer"), []
-    for name in names(first):
+    for name in [c for c in chosen if c in discover()] or names(first):
         kind = find(name)
         title, _, text = texts.get(name, f"{kind.title}\n\n{inspect.getdoc(kind)}").partition("\n")
         wanted = gr.Textbox("", visible="hidden")  # not a gr.State: every load of the page would make all desks
@@ -69,7 +72,7 @@ def content(fold: Fold, text: str) -> None:
         work = desk(fold.name, FOLDER / f"{fold.name.replace('.', '-')}.json")
         work.given, work.described = asked.get("given", {}), fold.first.described
         work.borrow(fold.first)
-        lay(work, text)
+        lay(work, text, fold.first.below)
         work.connect()
         if asked.get("run"):
             started(work)
@@ -87,8 +90,8 @@ def started(work: Desk) -> None:
         work.described(done)
 
 
-def lay(work: Desk, text: str) -> None:
-    """The words and the form on the left, the figure on the right."""
+def lay(work: Desk, text: str, below: Callable[[Desk], None] | None) -> None:
+    """The words and the form on the left, the figure on the right, and what the page puts below it."""
     asked = [name for name in work.form if name in work.lent]
     with gr.Row(elem_classes="bench"):
         with gr.Column(scale=4, min_width=340, elem_classes="ask"):
@@ -103,3 +106,7 @@ def lay(work: Desk, text: str) -> None:
             gr.Markdown(f"{work.kind.paper}", elem_classes="quiet")
         with gr.Column(scale=6, min_width=340, elem_classes="seen"):
             work.figure()
+            if work.first and isinstance(work.first.result, Table):
+                tabled.build(work)
+            if below:
+                below(work)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -18,9 +20,27 @@ from panels.store import STORE, Shown
 NOTHING = "<p>A: no map is held yet. Press <b>Hold as A</b>, then run or open another map.</p>"
 
 
-def build(work: Desk, words: str) -> None:
+@dataclass
+class Comparison:
+    """`keep` holds the map that is shown as A, `subtract` draws B - A; each may follow an event of another page."""
+
+    work: Desk
+    keep: Callable
+    subtract: Callable
+    held: gr.Textbox
+    kept: list[Any]  # what `keep` changes
+    drawn: list[Any]  # what `subtract` changes
+
+    def keep_after(self, event: Any) -> Any:
+        return event.then(self.keep, self.work.shown, self.kept, **QUIET)
+
+    def show_after(self, event: Any) -> Any:
+        return event.then(self.subtract, [self.held, self.work.shown], self.drawn, **QUIET)
+
+
+def build(work: Desk, words: str) -> Comparison:
     key = f"{work.key}-compare"
-    with gr.Accordion("Compare two maps", open=False, elem_id=key):
+    with gr.Accordion("Compare two maps", open=False, elem_id=key) as fold:
         gr.Markdown(words)
         told = gr.HTML(NOTHING, elem_classes="told", elem_id=f"{key}-held")
         with gr.Row(elem_classes="actions"):
@@ -46,13 +66,14 @@ def build(work: Desk, words: str) -> None:
                 raise BadInput("no map is held as A" if not a else GONE.rstrip("."), cure="Press Hold as A first" if not a else "")
             grid = difference(one.event, two.event)
             name = STORE.put(str(request.session_hash), Shown(grid), key)
-            return {plot: gr.Plot(draw(grid), visible=True), shown: name, away: gr.Row(visible=True), fault: form.clear()}
+            return {plot: gr.Plot(draw(grid), visible=True), shown: name, away: gr.Row(visible=True), fault: form.clear(), fold: gr.Accordion(open=True)}
         except LabError as error:
             return {fault: form.fault(error)}
 
-    told_of = [held, told, fault, plot, away]
-    hold.click(keep, work.shown, told_of, **QUIET)
-    show.click(subtract, [held, work.shown], [plot, shown, away, fault], **QUIET)
+    found = Comparison(work, keep, subtract, held, [held, told, fault, plot, away], [plot, shown, away, fault, fold])
+    hold.click(keep, work.shown, found.kept, **QUIET)
+    show.click(subtract, [held, work.shown], found.drawn, **QUIET)
+    return found
 
 
 def packed(name: str, request: gr.Request) -> tuple[str, Any]:

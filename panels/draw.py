@@ -13,7 +13,7 @@ from plotly.colors import sample_colorscale
 
 from lab.events import Curves, Grid, Progress, Scatter, TraceMap
 from panels import terms
-from panels.theme import DASHES, DIVERGING, EDGE, FAINT, GOLD, INK, LINES, SCALE
+from panels.theme import DASHES, DIVERGING, EDGE, GOLD, INK, LINES, RULED, SCALE
 
 ROW, LINE = 28, 20  # pixels of a row of cells, and of a line of the title
 WIDE, FINE = 46, 50  # letters of a title line, and of one in small type, that still fit a phone
@@ -21,7 +21,6 @@ LONG, NOTE = 16, 9  # letters of a token's label, and of a word in a cell
 MANY = 12  # columns with a label each; of more, every second or third has one
 BARRED = 44  # pixels over the cells for the scale of colours
 BARE: dict[str, Any] = {"showgrid": False, "zeroline": False, "fixedrange": True}
-RULED: dict[str, Any] = {"gridcolor": FAINT, "zerolinecolor": FAINT, "fixedrange": True}
 
 
 @singledispatch
@@ -219,3 +218,6 @@ def thumbnail(event: TraceMap) -> str:
         body.append(f'<tr{kind}><th scope="row">{html.escape(label(event, row))}</th>{cells}</tr>')
     said = f"Map of {event.prompt!r} to {event.answer!r}: each row a token, each column a layer; bright cells bring the answer back"
     return f'<table class="thumbnail" aria-label="{html.escape(said)}">{"".join(body)}</table>'
+
+
+from panels import draw_items, draw_unlearning  # noqa: E402, F401  they register the figures of their events

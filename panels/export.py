@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.events import Curves, Grid, Scatter, TraceMap
+from lab.events import Completion, Curves, Grid, Scatter, Survey, Table, TraceMap, Unlearning
 from panels.draw import exact
 
 
@@ -53,6 +53,36 @@ def _(event: Curves) -> list[list[object]]:
 def _(event: Scatter) -> list[list[object]]:
     points: list[list[object]] = [[name, filled(x), filled(y)] for name, x, y in zip(event.labels, event.x, event.y, strict=True)]
     return [["label", "x", "y"], *points]
+
+
+@table.register
+def _(event: Table) -> list[list[object]]:
+    lines: list[list[object]] = [["" if cell is None else cell for cell in row] for row in event.rows]
+    return [list(event.columns), *lines]
+
+
+@table.register
+def _(event: Survey) -> list[list[object]]:
+    """One line an item, one column a measure."""
+    about = zip(event.items, event.labels, event.kinds, event.splits, event.copies, strict=True)
+    lines: list[list[object]] = [[*item[:4], f"{item[4]:.0f}", *map(filled, values)] for item, values in zip(about, event.value, strict=True)]
+    return [["item", "label", "kind", "split", "copies", *event.measures], *lines]
+
+
+@table.register
+def _(event: Completion) -> list[list[object]]:
+    """One line a token."""
+    lines: list[list[object]] = [[i, token, int(i < event.given), filled(event.probability[i]), filled(event.rank[i]), event.likeliest[i]]
+                                 for i, token in enumerate(event.tokens)]
+    return [["position", "token", "given", "probability", "rank", "likeliest"], *lines]
+
+
+@table.register
+def _(event: Unlearning) -> list[list[object]]:
+    """One line a series and step; where the oracles lie stands beside it."""
+    lines: list[list[object]] = [[event.groups[s], event.series[s], filled(event.step[i]), filled(value), filled(event.low[s]), filled(event.high[s])]
+                                 for (s, i), value in np.ndenumerate(event.value) if not np.isnan(value)]
+    return [["group", "series", "step", "value", "oracle_low", "oracle_high"], *lines]
 
 
 def filled(value: Any) -> str:

@@ -1,7 +1,8 @@
-"""The results that are on the page before anything has run: `python -m panels.gallery` makes them again."""
+"""The results that are on the page before anything has run: `python -m panels.gallery` makes them again; with names, only those."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ SHOWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "trace-average": ("trace.average", "scribe", {"about": "country", "count": 40}),
     "trace-lens": ("trace.lens", "scribe", ASKED),
     "trace-attributions": ("trace.attributions", "scribe", ASKED),
+    "memorization-survey": ("memorization.survey", "scribe", {}),
+    "memorization-completion": ("memorization.completion", "scribe", {"item": "passage/0"}),
+    "memorization-search": ("memorization.search", "scribe", {}),
+    "memorization-curvature": ("memorization.curvature", "scribe", {}),
     "trace-probes": ("trace.probes", "scribe", {"property": "continent"}),
 }
 
@@ -37,5 +42,5 @@ def make(name: str, folder: Path = FOLDER) -> Path:
 
 
 if __name__ == "__main__":
-    for each in SHOWN:
+    for each in sys.argv[1:] or SHOWN:
         make(each)

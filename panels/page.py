@@ -14,9 +14,10 @@ import panels
 from lab.backend import LOCAL
 from lab.experiment import parse
 from models.errors import BadInput
-from panels import theme
+from panels import story, theme
 from panels.closer import Fold
 from panels.runner import QUIET, Desk
+from panels.shelf import SHELF
 from panels.store import STORE
 
 BRAND = f'<header class="brand">{theme.MARK}<b>Mnemoscope</b><span>what a network memorized, and where</span></header>'
@@ -44,6 +45,7 @@ def build() -> gr.Blocks:
                     desks[name] = built
                 else:
                     start = built
+        story.connect(tabs, desks)
         for name, (desk, folds) in desks.items():
             restore(page, tabs, name, desk, folds)
         if start is not None:
@@ -55,11 +57,12 @@ def build() -> gr.Blocks:
 
 def status() -> dict:
     """Whether a run holds a device now, and what the visitors hold; for tests, and for who looks after a server."""
-    return {"busy": LOCAL.busy()} | STORE.counts()
+    return {"busy": LOCAL.busy()} | STORE.counts() | SHELF.counts()
 
 
 def leave(request: gr.Request) -> None:
     STORE.leave(str(request.session_hash))
+    SHELF.leave(str(request.session_hash))
 
 
 def lead(start: gr.Button, tabs: gr.Tabs, desk: Desk) -> None:

@@ -9,7 +9,7 @@ import gradio as gr
 
 from lab.events import TraceMap
 from models.errors import LabError
-from panels.runner import PUBLIC, QUIET, Desk
+from panels.runner import QUIET, Desk, load
 
 # One listener on the element: Gradio replaces what is inside it at every change, and with it the button that had the focus.
 CLICK = """
@@ -57,24 +57,24 @@ def answers(found: list[tuple[str, float]]) -> str:
     return NEXT + "".join(button(f"{text} {share:.2f}", i, i, None, text) for i, (text, share) in enumerate(found) if text)
 
 
-def show_tokens(model: str, prompt: str, subject: str) -> str:
+def show_tokens(model: str, prompt: str, subject: str, request: gr.Request | None = None) -> str:
     """The tokens of the prompt, those of the subject pressed."""
     from lab.trace import _ask
 
     try:
         begin = prompt.find(subject) if subject else -1
         end = begin + len(subject) if begin >= 0 else -1
-        return tokens(_ask.pieces(here(model), prompt.rstrip()), begin, end) if prompt.strip() else ""
+        return tokens(_ask.pieces(here(model, request), prompt.rstrip()), begin, end) if prompt.strip() else ""
     except LabError as error:
         return f"<p class='quiet'>{html.escape(str(error))}</p>"
 
 
-def show_answers(model: str, prompt: str) -> str:
+def show_answers(model: str, prompt: str, request: gr.Request | None = None) -> str:
     """The likeliest next words."""
     from lab.trace import _ask
 
     try:
-        return answers(_ask.likely(here(model), prompt)) if prompt.strip() else ""
+        return answers(_ask.likely(here(model, request), prompt)) if prompt.strip() else ""
     except LabError:
         return ""  # the tokens above say what is wrong
 
@@ -87,12 +87,12 @@ def suggest(work: Desk) -> None:
     offers.select(add_replacement, work.form["replacement"], work.form["replacement"], **QUIET)
 
 
-def show_replacements(model: str, prompt: str, subject: str, corruption: str) -> str:
+def show_replacements(model: str, prompt: str, subject: str, corruption: str, request: gr.Request | None = None) -> str:
     """Subjects of as many tokens that could stand in the place of this one, while it is to be replaced."""
     from lab.trace import _corrupt
 
     try:
-        found = _corrupt.suggestions(here(model), prompt, subject) if corruption == "replacement" else []
+        found = _corrupt.suggestions(here(model, request), prompt, subject) if corruption == "replacement" else []
     except LabError:
         return ""  # the tokens above say what is wrong
     return FITS + "".join(button(name, i, i, None, name) for i, name in enumerate(found)) if found else ""
@@ -104,11 +104,9 @@ def add_replacement(replacement: str, event: gr.EventData) -> str:
     return "; ".join(dict.fromkeys([*chosen, str(event._data["value"])]))
 
 
-def here(name: str) -> Any:
+def here(name: str, request: gr.Request | None) -> Any:
     """A model that is on this machine: showing tokens fetches nothing, only Run does."""
-    from models import catalog
-
-    return catalog.load((name or "").strip(), allow_folders=not PUBLIC, allow_download=False)
+    return load(name, str(request.session_hash) if request else "", download=False)
 
 
 def button(text: str, a: int, b: int, pressed: bool | None, value: str = "") -> str:

@@ -23,11 +23,12 @@ from models import catalog
 from models.errors import BadInput, LabError
 from panels import export, form
 from panels.draw import draw
+from panels.shelf import PREFIX, SHELF
 from panels.store import STORE, Shown
 
 # On a public server visitors may not read the folders of the machine
 PUBLIC = os.environ.get("MNEMOSCOPE_PUBLIC", "") not in ("", "0") or "SPACE_ID" in os.environ
-SHARED = ("prompt", "subject", "answer")  # what all desks of a page may ask with one control
+SHARED = ("prompt", "subject", "answer", "forget", "retain")  # what all desks of a page may ask with one control
 EXAMPLE = "example"  # the name of the figure that everyone finds on arrival
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 LOADERS = concurrent.futures.ThreadPoolExecutor(4, "load")
@@ -52,6 +53,12 @@ class Desk:
     guide: gr.Accordion | None = None  # the page's first steps, opened from the opening page
     described: Callable[[Any], Any] | None = None  # what a page does after its form was filled from elsewhere
     pointed: Callable[[Any, gr.State], Any] | None = None  # shows the cell that a link names
+    compared: Any = None  # the parts of a page that other pages lead to: two maps side by side,
+    chosen: Any = None  # the item that was chosen,
+    bench: Any = None  # and the models that its runs made
+    below: Callable[[Desk], None] | None = None  # what the further desks of its page have under their figures
+    views: dict[Any, Callable[[Event], Any]] = field(default_factory=dict)  # component -> what it shows of an event, beside the figure
+    taking: Callable[[str, str, dict[str, Any]], Callable[[Edited, Event | None], None]] | None = None  # what keeps the models that a run makes
 
     @property
     def key(self) -> str:
@@ -149,7 +156,7 @@ class Desk:
 
     @property
     def outputs(self) -> list[Any]:
-        return [*self.cleared, self.plot, self.shown, self.done, *dict.fromkeys(self.folds.values())]
+        return [*self.cleared, self.plot, *self.views, self.shown, self.done, *dict.fromkeys(self.folds.values())]
 
     @property
     def messages(self) -> list[gr.HTML]:
@@ -177,7 +184,9 @@ class Desk:
         if ticket is None:
             yield {self.progress: gr.skip()}
             return
-        stream, name = self.events(model, dict(zip(self.form, values, strict=True)), ticket.stopped.is_set), ""
+        settings = dict(zip(self.form, values, strict=True))
+        take, latest = self.taking(session, model, settings) if self.taking else None, None
+        stream, name = self.events(model, settings, ticket.stopped.is_set, session), ""
         try:
             with contextlib.closing(stream):
                 while True:
@@ -190,15 +199,20 @@ class Desk:
                         yield {self.progress: line(event.note, event.done / event.total if event.total else 0)}
                         continue
                     if isinstance(event, Edited):
+                        if take:
+                            take(event, latest)
                         continue
-                    name = STORE.put(session, Shown(event), name)
-                    yield {self.plot: draw(event), self.shown: name}
+                    name, latest = STORE.put(session, Shown(event), name), event
+                    yield {self.plot: draw(event), self.shown: name, **self.viewed(event)}
             if STORE.current(session, self.key, ticket):
                 yield self.ended(session, run, name)
         except LabError as error:
             yield {self.progress: "", **self.complain(error)}
         finally:
             STORE.done(session, self.key, ticket)
+
+    def viewed(self, event: Event) -> Updates:
+        return {component: view(event) for component, view in self.views.items()}
 
     def ended(self, session: str, run: runs.Run | None, name: str) -> Updates:
         if run is None:
@@ -207,11 +221,11 @@ class Desk:
         said = f"Done in {run.seconds:.1f} s" if run.finished else "Stopped. What was computed stays here"
         return {self.progress: line(said), self.done: uuid4().hex}
 
-    def events(self, model: str, settings: dict[str, Any], stopped: Callable[[], bool]) -> Generator[Event, None, runs.Run | None]:
-        """The events of a run, from loading the model on; returns its record, unfinished where it was stopped."""
+    def events(self, model: str, settings: dict[str, Any], stopped: Callable[[], bool], session: str = "") -> Generator[Event, None, runs.Run | None]:
+        """The events of a run, from loading the model on; returns its record, unfinished where it was stopped. `session` is whose edited models count."""
         yield Progress(0, 0, "Starting")
         experiment = read(find(self.name), settings)  # a wrong value is told before a model is loaded
-        coming, started = LOADERS.submit(load, model), time.monotonic()
+        coming, started = LOADERS.submit(load, model, session), time.monotonic()
         while not coming.done() and not stopped():
             concurrent.futures.wait([coming], timeout=0.2)
             if not coming.done():
@@ -272,8 +286,9 @@ class Desk:
         except (TypeError, ValueError, IndexError) as error:
             raise BadInput(f"this run cannot be drawn ({error})", "its figures are damaged") from error
         said = f"Run of {run.made[:10]} on {run.model.get('name', '?')}. Press Run to repeat it"
-        return {self.model: source(run), **{control: run.settings.get(k, gr.skip()) for k, control in self.form.items()},
-                self.plot: figure, self.shown: name, self.done: uuid4().hex, self.progress: line(said), **{fault: form.clear() for fault in self.messages}}
+        form_now = {control: run.settings.get(k, gr.skip()) for k, control in self.form.items()}
+        return {self.model: source(run), **form_now, self.plot: figure, **self.viewed(run.result), self.shown: name, self.done: uuid4().hex,
+                self.progress: line(said), **{fault: form.clear() for fault in self.messages}}
 
     def arrival(self) -> Updates:
         """The page as a visitor first finds it."""
@@ -319,9 +334,12 @@ def shared(one: type[Experiment], other: type[Experiment]) -> list[str]:
     return [f.name for f in fields(one) if f.name in SHARED and theirs.get(f.name) == f.default]
 
 
-def load(name: str) -> Any:
-    """The model that a visitor named, fetched from the hub if that is where it is."""
-    return catalog.load((name or "").strip(), allow_folders=not PUBLIC, allow_download=True)
+def load(name: str, session: str = "", download: bool = True) -> Any:
+    """The model that a visitor named: one that they made, or one of the catalog, fetched from the hub if that is where it is."""
+    name = (name or "").strip()
+    if name.startswith(PREFIX):
+        return SHELF.get(session, name).model
+    return catalog.load(name, allow_folders=not PUBLIC, allow_download=download)
 
 
 def source(run: runs.Run) -> str:

@@ -57,6 +57,11 @@ class Store:
                 self._shown.move_to_end((session, name))
             return self._shown.get((session, name))
 
+    def of(self, session: str) -> list[tuple[str, Shown]]:
+        """All that is kept for this visitor, with its names, the least recently used first."""
+        with self._guard:
+            return [(name, shown) for (owner, name), shown in self._shown.items() if owner == session]
+
     def ask(self, session: str, desk: str) -> None:
         """Someone wants a run at `desk`; the one they had there ends at its next event."""
         with self._guard:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -18,6 +19,7 @@ DIVERGING = [(0.0, "rgba(38,101,214,1)"), (0.25, "rgba(70,130,225,0.62)"), (0.44
              (0.56, "rgba(232,142,40,0.26)"), (0.75, "rgba(232,142,40,0.62)"), (1.0, "rgba(222,110,6,1)")]
 LINES = ("#3b7fd0", "#e0861a", "#2a9d76", "#b9609f", "#8a8f98", "#c9a400")  # told apart by colour-blind eyes, on light and dark
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+RULED: dict[str, Any] = {"gridcolor": FAINT, "zerolinecolor": FAINT, "fixedrange": True}  # an axis of numbers
 FONTS = ("ui-sans-serif", "system-ui", "sans-serif")
 MONO = ("ui-monospace", "Consolas", "monospace")
 CSS = [ASSETS / "css" / "lab.css"]

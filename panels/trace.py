@@ -29,7 +29,7 @@ def build() -> tuple[Desk, list[closer.Fold]]:
                 work.figure()
                 cell.build(work)
                 computed.build(work)
-                compare.build(work, text["compare"])
+                work.compared = compare.build(work, text["compare"])
         with gr.Row(elem_classes="bench"):
             gr.Markdown(text["how"], elem_classes="explain")
             with gr.Column(min_width=340):

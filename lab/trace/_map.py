@@ -149,7 +149,7 @@ def approximated(case: Case, plan: Plan, now: TraceMap) -> TraceMap:
     case.log_probs = None  # and with it the graph
     each = windowed(estimates(case.replay, found, plan.site, len(now.tokens)), plan.windows).double().cpu().numpy()
     each[:, : case.prompt.subject[0]] = 0.0  # where the corruption never comes, rows of a batch differ by rounding alone
-    error = np.apply_along_axis(standard_error, 0, each)
+    error = standard_error(each)
     return replace(now, effect=each.mean(0), effect_se=error, approximation=each.mean(0), pending=tuple(range(len(now.tokens))),
                    flops=case.replay.flops)
 
@@ -157,7 +157,7 @@ def approximated(case: Case, plan: Plan, now: TraceMap) -> TraceMap:
 def with_row(case: Case, plan: Plan, now: TraceMap, token: int, scores: np.ndarray) -> TraceMap:
     effect, error = now.effect.copy(), now.effect_se.copy()
     effect[token] = scores.mean(1) - now.corrupted
-    error[token] = [standard_error(s - case.corrupted) for s in scores]
+    error[token] = standard_error((scores - case.corrupted).T)
     return replace(now, effect=effect, effect_se=error, pending=tuple(t for t in now.pending if t != token), flops=case.replay.flops)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -34,6 +35,7 @@ class Score:
         return total.exp() if self.kind == "probability" else total
 
 
-def standard_error(values: np.ndarray) -> float:
-    """Of the mean of `values` (runs,): standard deviation over the square root of their number; 0 for a single run, which no chance is in."""
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+def standard_error(values: np.ndarray) -> Any:
+    """Of the mean over the first axis of `values` (runs, ...): standard deviation over the square root of their number; 0 for a single run, which no
+    chance is in."""
+    return values.std(0, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.zeros(values.shape[1:])[()]

@@ -1,0 +1,49 @@
+"""The losses of unlearning, of the negative log-likelihoods of answers. Lower is what a step goes for.
+
+`nll` (rows, tokens) holds nats where `counted` is True; a row's NLL is the sum over its answer. Each formula's source stands at the method that uses it.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lab.unlearn._sets import Batch
+
+
+def logits(net: nn.Module, batch: Batch) -> Tensor:
+    """(rows, tokens - 1, vocabulary), float32: what is predicted after every token but the last."""
+    return net(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits[:, :-1].float()
+
+
+def nll(found: Tensor, batch: Batch) -> Tensor:
+    """(rows, tokens - 1): nats of every answer token, 0 elsewhere."""
+    each = F.cross_entropy(found.transpose(1, 2), batch.ids[:, 1:], reduction="none")
+    return each * batch.counted
+
+
+def mean(each: Tensor, batch: Batch) -> Tensor:
+    """Over all answer tokens of the batch: the cross-entropy CE."""
+    return each.sum() / batch.counted.sum().clamp(min=1)
+
+
+def npo(rows: Tensor, reference: Tensor, beta: float) -> Tensor:
+    """-(2 / beta) mean log sigmoid(beta (NLL - NLL_ref)); both (rows,), summed over the answer. At equal models (2 / beta) log 2."""
+    return -2 / beta * F.logsigmoid(beta * (rows - reference)).mean()
+
+
+def simnpo(rows: Tensor, lengths: Tensor, beta: float, delta: float) -> Tensor:
+    """-(2 / beta) mean log sigmoid(beta (NLL / length - delta))."""
+    return -2 / beta * F.logsigmoid(beta * (rows / lengths.clamp(min=1) - delta)).mean()
+
+
+def dpo(wanted: Tensor, wanted_reference: Tensor, rows: Tensor, reference: Tensor, beta: float) -> Tensor:
+    """-(2 / beta) mean log sigmoid(beta ((NLL_ref - NLL) of the wanted answer - (NLL_ref - NLL) of the one to go))."""
+    return -2 / beta * F.logsigmoid(beta * ((wanted_reference - wanted) - (reference - rows))).mean()
+
+
+def divergence(reference: Tensor, found: Tensor, batch: Batch) -> Tensor:
+    """Mean over answer tokens of KL(reference || found) in nats; both are logits (rows, tokens - 1, vocabulary)."""
+    log_p, log_q = reference.log_softmax(-1), found.log_softmax(-1)
+    each = (log_p.exp() * (log_p - log_q)).sum(-1)
+    return (each * batch.counted).sum() / batch.counted.sum().clamp(min=1)

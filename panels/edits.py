@@ -1,0 +1,156 @@
+"""The models that a visitor's runs made: scrub through their snapshots, go on from one, go back, name it, trace it, measure it."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import gradio as gr
+
+from lab.events import Edited, Event, Unlearning
+from models import catalog
+from models.errors import BadInput, LabError
+from panels import form
+from panels.draw_unlearning import curves
+from panels.runner import QUIET, Desk
+from panels.shelf import PREFIX, SHELF, Edit
+
+NONE = "<p class='quiet'>Snapshots of your runs appear here. The bundled model itself is never changed.</p>"
+HEAD = ("question", "truth", "before", "now", "oracle")
+
+
+def answers(event: Any) -> str:
+    """What the model says to a few questions: before, at this step, and what a model says that never read the forget set."""
+    if not isinstance(event, Unlearning) or not event.samples:
+        return ""
+    def row(cells: tuple[str, ...]) -> str:
+        right = cells[3].strip().lower().startswith(cells[1].strip().lower())
+        kinds = ("", "", "", " class=said" + ("-right" if right else "-wrong"), "")
+        return "".join(f'<td data-label="{h}"{k}>{html.escape(c) or "–"}</td>' for h, k, c in zip(HEAD, kinds, cells, strict=True))
+    body = "".join(f"<tr>{row(cells)}</tr>" for cells in event.samples)
+    return f'<table class="answers"><thead><tr>{"".join(f"<th>{h}</th>" for h in HEAD)}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def keeper(session: str, model: str, settings: dict[str, Any]) -> Callable[[Edited, Event | None], None]:
+    """Keeps the snapshots of one run; of those that come between two of the chosen distance only the newest, so that Stop loses nothing."""
+    run, every = uuid4().hex, max(1, int(settings.get("snapshot") or 1))
+    before: list[Edit] = []
+
+    def take(event: Edited, shown: Event | None) -> None:
+        if before and before[0].step % every == 0:
+            SHELF.change(session, before[0].name, last=False)
+        elif before:
+            SHELF.drop(session, before[0].name)
+        edit = Edit("", title(event), event.step, event.weights, model, run, settings, event.loss, shown, last=True)
+        before[:] = [SHELF.put(session, edit)]
+    return take
+
+
+def title(event: Edited) -> str:
+    return " · ".join([event.weights.parent.name if event.weights.parent else "", event.weights.via]).strip(" ·")
+
+
+def choices(session: str) -> list[tuple[str, str]]:
+    """Every model that this visitor can name: their own, the newest first, then those of the catalog."""
+    mine = [(e.label, e.name) for e in reversed(SHELF.of(session))]
+    return mine + [(e.title if e.kind == "organism" else f"{e.title} · {e.name}", e.name) for e in catalog.entries()]
+
+
+class Workbench:
+    """Stands under the figure of a desk that edits models. `opened` are filled by the page: what to do with a snapshot elsewhere in the lab."""
+
+    def __init__(self, work: Desk) -> None:
+        self.work, key = work, work.key
+        first = work.first.result if work.first else None
+        self.answers = gr.HTML(answers(first), elem_id=f"{key}-answers", elem_classes="told")
+        work.views[self.answers], work.taking = answers, keeper
+        self.note = gr.HTML(NONE, elem_id=f"{key}-edits")
+        with gr.Column(visible=False, elem_classes="edits") as self.bench:
+            with gr.Row():
+                self.scrub = gr.Slider(0, 1, 0, step=1, label="Scrub through the snapshots of the last run", elem_id=f"{key}-scrub", min_width=200)
+                self.edit = gr.Dropdown([], label="Snapshot", elem_id=f"{key}-edit", min_width=200)
+            with gr.Row(elem_classes="exports"):
+                self.go_on = gr.Button("Go on from it", size="sm", elem_id=f"{key}-branch")
+                self.undo = gr.Button("Undo the last edit", size="sm", elem_id=f"{key}-undo")
+                self.trace = gr.Button("Where does it live now?", size="sm", elem_id=f"{key}-trace")
+                self.ruler = gr.Button("Put it on the ruler", size="sm", elem_id=f"{key}-ruler")
+            with gr.Row():
+                self.name = gr.Textbox("", label="Name", elem_id=f"{key}-name", min_width=150, max_length=60)
+                self.call = gr.Button("Name it", size="sm", elem_id=f"{key}-call", min_width=80)
+        self.fault = form.message(f"{key}-edits")
+
+    def connect(self) -> None:
+        own = [self.note, self.bench, self.scrub, self.edit]
+        self.work.done.change(self.refreshed, self.work.model, [*own, self.work.model], **QUIET)
+        self.scrub.input(self.scrubbed, self.scrub, [self.edit, self.work.plot, self.answers, self.fault], trigger_mode="always_last", **QUIET)
+        self.edit.input(self.chosen, self.edit, [self.scrub, self.work.plot, self.answers, self.fault], **QUIET)
+        self.go_on.click(self.branched, self.edit, [self.work.model, self.note, self.fault], **QUIET)
+        self.undo.click(self.undone, self.work.model, [self.work.model, self.note, self.fault], **QUIET)
+        self.call.click(self.called, [self.edit, self.name], [self.edit, self.work.model, self.fault], **QUIET)
+
+    def refreshed(self, model: str, request: gr.Request) -> dict[Any, Any]:
+        session = str(request.session_hash)
+        run = last_run(session)
+        if not run:
+            return {self.note: gr.skip()}
+        said = f"<p>{len(run)} snapshots of this run, {len(SHELF.of(session))} of yours in all. The model you began with is unchanged.</p>"
+        return {self.note: said, self.bench: gr.Column(visible=True), self.work.model: gr.Dropdown(choices(session), value=model),
+                self.scrub: gr.Slider(0, max(1, len(run) - 1), len(run) - 1, step=1, interactive=len(run) > 1),
+                self.edit: gr.Dropdown([(e.label, e.name) for e in SHELF.of(session)], value=run[-1].name)}
+
+    def scrubbed(self, at: float, request: gr.Request) -> dict[Any, Any]:
+        run = last_run(str(request.session_hash))
+        if not run:
+            return {self.fault: form.fault(LabError("these snapshots are gone"))}
+        edit = run[min(int(at), len(run) - 1)]
+        return {self.edit: edit.name} | self.drawn(str(request.session_hash), edit)
+
+    def chosen(self, name: str, request: gr.Request) -> dict[Any, Any]:
+        try:
+            edit = SHELF.get(str(request.session_hash), name)
+        except LabError as error:
+            return {self.fault: form.fault(error)}
+        run = last_run(str(request.session_hash))
+        return ({self.scrub: run.index(edit)} if edit in run else {}) | self.drawn(str(request.session_hash), edit)
+
+    def drawn(self, session: str, edit: Edit) -> dict[Any, Any]:
+        whole = next((e.event for e in reversed(SHELF.of(session)) if e.run == edit.run), None)  # the curves up to the end of its run
+        return ({self.work.plot: curves(whole, edit.step), self.answers: answers(edit.event)} if isinstance(whole, Unlearning) else {}) | {
+            self.fault: form.clear()}
+
+    def branched(self, name: str, request: gr.Request) -> dict[Any, Any]:
+        try:
+            edit = SHELF.get(str(request.session_hash), name or "")
+        except LabError as error:
+            return {self.fault: form.fault(error)}
+        said = f"<p>The next run begins with <b>{html.escape(edit.label)}</b>. Undo goes back to {html.escape(edit.origin)}.</p>"
+        return {self.work.model: gr.Dropdown(choices(str(request.session_hash)), value=edit.name), self.note: said, self.fault: form.clear()}
+
+    def undone(self, model: str, request: gr.Request) -> dict[Any, Any]:
+        try:
+            if not (model or "").startswith(PREFIX):
+                raise BadInput("there is nothing to undo", "the model chosen above is not edited", "Press Go on from it to choose a snapshot first")
+            before = SHELF.get(str(request.session_hash), model).origin
+        except LabError as error:
+            return {self.fault: form.fault(error)}
+        return {self.work.model: before, self.note: f"<p>Back at <b>{html.escape(before)}</b>. The edit is still in the list.</p>", self.fault: form.clear()}
+
+    def called(self, name: str, words: str, request: gr.Request) -> dict[Any, Any]:
+        session = str(request.session_hash)
+        try:
+            if not words.strip():
+                raise BadInput("a name is missing", cure="Type one, then press Name it")
+            SHELF.change(session, name or "", title=words.strip(), kept=True)
+        except LabError as error:
+            return {self.fault: form.fault(error)}
+        return {self.edit: gr.Dropdown([(e.label, e.name) for e in SHELF.of(session)], value=name),
+                self.work.model: gr.Dropdown(choices(session)), self.fault: form.clear()}
+
+
+def last_run(session: str) -> list[Edit]:
+    """The snapshots of the newest run, in the order of their steps."""
+    mine = SHELF.of(session)
+    return sorted((e for e in mine if e.run == mine[-1].run), key=lambda e: e.step) if mine else []
+
