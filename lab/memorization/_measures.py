@@ -57,7 +57,7 @@ MEASURES = tuple(Measure(*m) for m in (
     ("loss - reference", "loss of the text less that of an oracle, which never read the forget set, in nats; any number, 0 where both expect it alike", -1,
      "Watson et al. 2022, arXiv 2111.08440", "refer"),
     ("ROUGE-L", "F-measure of the longest common subsequence of words between the greedy completion and the answer, 0 to 1", 1,
-     "Lin 2004, doi W04-1013; Maini et al. 2024, arXiv 2401.06121", "say"),
+     "Lin 2004, ACL W04-1013; Maini et al. 2024, arXiv 2401.06121", "say"),
     ("recall anywhere", f"1 where the answer's words stand in a row anywhere in what greedy decoding says, up to {FREE} tokens beyond their number, after one "
      f"of {ASKED} trained phrasings, the held-out ones or the subject alone, else 0", 1, "Carlini et al. 2023, arXiv 2202.07646", "say"),
     ("truth ratio", f"probability of wrong answers over that of the right one, each exp(-mean loss) averaged over up to {ASKED} phrasings; 0 and up, "

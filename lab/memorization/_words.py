@@ -14,7 +14,7 @@ def words(text: str) -> list[str]:
 def rouge_l(said: str, truth: str) -> float:
     """F-measure of the longest common subsequence of words, 0 to 1; 1 where both say the same, 0 where nothing is shared.
 
-    Source: Lin 2004, doi W04-1013. With precision P = LCS / words said and recall R = LCS / words of the truth: 2PR / (P + R).
+    Source: Lin 2004, ACL W04-1013. With precision P = LCS / words said and recall R = LCS / words of the truth: 2PR / (P + R).
     """
     a, b = words(said), words(truth)
     return 2 * common(a, b) / (len(a) + len(b)) if a and b else float(a == b)
