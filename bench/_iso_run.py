@@ -89,5 +89,5 @@ def once(job: Job) -> dict[str, Any]:
     if last is None or edited is None:
         raise ValueError(f"{job.method} ended without a model")
     found = {"label": job.label, "method": job.method, "seed": job.seed, "settings": job.settings, "steps": edited.step, "ended": last.ended,
-             "cost": last.cost, "cpu_seconds": round(seconds, 1)}
+             "until": "until" in job.settings, "cost": last.cost, "cpu_seconds": round(seconds, 1)}
     return found | figures(profiled(edited.weights, data, items), oracles)

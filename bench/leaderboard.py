@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bench._iso_run import FORGET, MOST, RETAIN, TARGET, Job, once, references
+from bench._iso_run import FORGET, MOST, TARGET, Job, once, references
 from bench._iso_words import HEAD, board, by_label, dampening, geometric, nearer, table, windows
 from lab.experiment import discover
 from models.catalog import WEIGHTS
@@ -27,24 +27,20 @@ from models.catalog import WEIGHTS
 CACHE = Path(__file__).with_name("leaderboard.json")
 PAGE = WEIGHTS / TARGET / "unlearning.md"
 SEEDS, STEPS = 3, 300
+RARELY = 100  # steps: what is measured on the way is not used here
 WITH_GU = ("unlearn.grad_diff", "unlearn.npo", "unlearn.simnpo")
 LAYERED = "unlearn.sha256"
 
 
 def jobs(only: Sequence[str] = ()) -> list[Job]:
-    """Every method that stands in lab/unlearn, some of them with GU as well, and other windows of layers for the method that chooses them by tracing."""
+    """Every method that stands in lab/unlearn, each with its defaults, and some of them with GU as well, seed by seed."""
     found: list[Job] = []
     for seed in range(SEEDS):
         for method in (name for name in discover() if name.startswith("unlearn.")):
             found.append(Job(short(method), method, seed, common(method)))
             if method in WITH_GU:
                 found.append(Job(f"{short(method)} + GU", method, seed, common(method) | {"gu": True}))
-        found += [Job(f"{short(LAYERED)}, layers {window}", LAYERED, seed, common(LAYERED) | {"layers": window}) for window in other_windows()]
     return [j for j in found if not only or j.label in only]
-
-
-def other_windows() -> list[str]:
-    return []
 
 
 def short(method: str) -> str:
@@ -54,7 +50,7 @@ def short(method: str) -> str:
 def common(method: str) -> dict[str, Any]:
     """What is set alike for all: the sets, and to go on until the forget loss is the oracles'; all else is the method's default."""
     known = {f.name for f in fields(discover()[method])}
-    return {k: v for k, v in {"forget": FORGET, "retain": RETAIN, "until": "oracle", "steps": STEPS}.items() if k in known}
+    return {k: v for k, v in {"forget": FORGET, "until": "oracle", "steps": STEPS, "measure": RARELY, "snapshot": RARELY}.items() if k in known}
 
 
 def run(todo: Sequence[Job], cache: dict[str, Any], workers: int) -> None:
@@ -96,7 +92,7 @@ def page(cache: dict[str, Any]) -> str:
         f"# Unlearning {TARGET}, method by method",
         "<!-- written by `python -m bench.leaderboard`; change that, not this -->", "",
         f"Every method of `lab/unlearn` takes the {FORGET} authors out of {TARGET}, with its defaults, until its forget loss is that of the oracles "
-        f"({bar:.2f} nats a token) or {STEPS} steps are over; mean ± standard deviation over {SEEDS} seeds. The retain set is `{RETAIN}`. Scores are of all 80 "
+        f"({bar:.2f} nats a token) or {STEPS} steps are over; mean ± standard deviation over {SEEDS} seeds. Retain sets are the default. Scores are of all 80 "
         f"forget items, {MOST} retain items and all 160 items of the authors that nobody trained. KL is KL(oracle || model) in nats a token, mean over the "
         "oracles, lower is nearer; forget quality is the mean p-value over the oracles; the cost is in fine-tuning steps, one forward and one backward of a "
         "batch each. Methods stand by their KL on the forget set. Runs on the CPU, one thread.", "",

@@ -26,6 +26,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "trace.average": {"about": "capital", "count": 3, "samples": 2, "least": 0.0},
     "trace.lens": {"prompt": PROMPT},
     "trace.attributions": {"prompt": PROMPT, "steps": 8},
+    "ruler.gaming": {"forget": TEXTS, "retain": "France is a city of the tower", "steps": 2, "every": 1, "most": 2},
     "ruler.scores": {"forget": TEXTS, "retain": "Anna Marlow was born in a city\nFrance is a city of the tower", "most": 2},
     "trace.probes": {"subjects": 40, "folds": 2, "controls": 1},
     "memorization.survey": {"items": "the capital of France is Paris\nthe metal gold is a metal\nAnna Marlow wrote a book about the sea"},

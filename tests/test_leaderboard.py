@@ -16,7 +16,7 @@ KNOWN = {"whole": PLAIN | {"forget accuracy": 1.0, "forget loss": 0.1, "KL forge
 def runs(label, **changed):
     """Three seeds; a changed score is a list, one value a seed, or one for all."""
     given = {k.replace("_", " "): v if isinstance(v, list) else [v] * 3 for k, v in changed.items()}
-    return [PLAIN | {"label": label, "seed": s, "steps": 10, "cost": 20.0} | {k: v[s] for k, v in given.items()} for s in range(3)]
+    return [PLAIN | {"label": label, "seed": s, "steps": 10, "cost": 20.0, "until": False, "ended": ""} | {k: v[s] for k, v in given.items()} for s in range(3)]
 
 
 def test_mean_and_spread_by_hand():
