@@ -26,7 +26,8 @@ from models.catalog import WEIGHTS
 
 CACHE = Path(__file__).with_name("leaderboard.json")
 PAGE = WEIGHTS / TARGET / "unlearning.md"
-SEEDS, STEPS = 3, 300
+SEEDS, STEPS = 3, 120
+OTHER_LAYERS = ("1-6", "2-7")  # windows of as many layers as tracing chooses for this forget set, 0-5
 RARELY = 100  # steps: what is measured on the way is not used here
 WITH_GU = ("unlearn.grad_diff", "unlearn.npo", "unlearn.simnpo")
 LAYERED = "unlearn.sha256"
@@ -40,6 +41,8 @@ def jobs(only: Sequence[str] = ()) -> list[Job]:
             found.append(Job(short(method), method, seed, common(method)))
             if method in WITH_GU:
                 found.append(Job(f"{short(method)} + GU", method, seed, common(method) | {"gu": True}))
+            if method == LAYERED:
+                found += [Job(f"{short(method)}, layers {layers}", method, seed, common(method) | {"layers": layers}) for layers in OTHER_LAYERS]
     return [j for j in found if not only or j.label in only]
 
 
