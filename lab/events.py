@@ -224,7 +224,6 @@ class Unlearning:
     layers: tuple[str, ...]
     change: Float[np.ndarray, " layers"]
     cost: float
-    seconds: float
     ended: str = ""
     facts: tuple[str, ...] = ()
 

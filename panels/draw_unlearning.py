@@ -46,7 +46,7 @@ def curves(event: Unlearning, at: float | None = None) -> go.Figure:
         for row in range(1, len(groups) + 1):
             figure.add_vline(x=at, line={"color": GOLD, "width": 2}, row=row, col=1)
     figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1 + 26 / body, "yanchor": "bottom", "font": {"size": 12}})
-    done = f"step {event.step[-1]:.0f}, cost {event.cost:.1f} fine-tuning steps, {event.seconds:.1f} s" if len(event.step) else "starting"
+    done = f"step {event.step[-1]:.0f}, cost {event.cost:.1f} fine-tuning steps" if len(event.step) else "starting"
     return headed(figure, [*heading(event.title), *facts((done, *([event.ended] if event.ended else []), *event.facts))], body, "", 30, 56)
 
 

@@ -24,6 +24,18 @@ SHOWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "memorization-completion": ("memorization.completion", "scribe", {"item": "passage/0"}),
     "memorization-search": ("memorization.search", "scribe", {}),
     "memorization-curvature": ("memorization.curvature", "scribe", {}),
+    "unlearn-grad_diff": ("unlearn.grad_diff", "scribe", {}),
+    "unlearn-npo": ("unlearn.npo", "scribe", {}),
+    "unlearn-simnpo": ("unlearn.simnpo", "scribe", {}),
+    "unlearn-kl": ("unlearn.kl", "scribe", {}),
+    "unlearn-idk": ("unlearn.idk", "scribe", {}),
+    "unlearn-rmu": ("unlearn.rmu", "scribe", {}),
+    "unlearn-grad_ascent": ("unlearn.grad_ascent", "scribe", {"until": "oracle"}),
+    "unlearn-sha256": ("unlearn.sha256", "scribe", {}),
+    "unlearn-ssd": ("unlearn.ssd", "scribe", {}),
+    "unlearn-oracle": ("unlearn.oracle", "scribe", {}),
+    "ruler-scores": ("ruler.scores", "scribe", {}),
+    "ruler-gaming": ("ruler.gaming", "scribe", {}),
     "trace-probes": ("trace.probes", "scribe", {"property": "continent"}),
 }
 

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from lab.events import from_json, to_json
+from lab.data import Data, data_for
+from lab.events import LIVE, from_json, to_json
 from lab.experiment import discover, find, read
+from models import catalog
 from models.errors import BadInput
 from tests.conftest import PROMPT, SUBJECT
 
@@ -34,11 +36,34 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "memorization.search": {"texts": "the capital of France is Paris", "samples": 6, "length": 5, "least": 2},
     "memorization.curvature": {"items": "the capital of France is Paris\nthe metal gold is a metal", "probes": 2},
 }
+SETS = {"forget": "the capital of Eiffel Tower is a city\nthe capital of France is Paris",
+        "retain": "Anna Marlow was born in France\nRome is a city near a river"}
+QUICK = SETS | {"steps": 3, "batch": 2, "measure": 2}
+SETTINGS |= {name: QUICK for name in FOUND if name.startswith("unlearn.")}
+SETTINGS["unlearn.ssd"] = SETS | {"samples": 2}
+SETTINGS["unlearn.sha256"] = QUICK | {"layers": "0-1"}
+SETTINGS["unlearn.oracle"] = {"forget": "author/Amara Brandale", "retain": "country/France", "steps": 2, "batch": 2, "measure": 2}
+ORGANISM = {"unlearn.oracle"}  # nothing can be matched where no oracle was grown
 each = pytest.mark.parametrize("name", FOUND)
+
+
+@pytest.fixture
+def model(request, tiny_folder):
+    return catalog.load("scribe" if request.node.callspec.params.get("name") in ORGANISM else tiny_folder)
+
+
+@pytest.fixture
+def data(model):
+    return Data(("Eiffel Tower", "France", "Anna Marlow")) if model.name == "tiny" else data_for(model)
 
 
 def make(name):
     return read(FOUND[name], SETTINGS[name])
+
+
+def kept(experiment, model, data):
+    """What a record would hold of a run."""
+    return [event for event in experiment.run(model, data) if not isinstance(event, LIVE)]
 
 
 def digest(model):
@@ -56,7 +81,7 @@ def untouched(model, before, hooked):
 @each
 def test_ends_with_its_folders_event_and_leaves_the_model_as_it_was(name, model, data):
     before, hooked = digest(model), hooks(model)
-    events = list(make(name).run(model, data))
+    events = kept(make(name), model, data)
     assert isinstance(events[-1], importlib.import_module(f"lab.{name.split('.')[0]}").ENDS_WITH)
     assert untouched(model, before, hooked)
 
@@ -84,9 +109,9 @@ def test_an_error_within_it_leaves_the_model_as_it_was(name, model, data):
 
 @each
 def test_same_seed_same_result(name, model, data):
-    one, two = (to_json(list(make(name).run(model, data))[-1]) for _ in range(2))
+    one, two = (to_json(kept(make(name), model, data)[-1]) for _ in range(2))
     assert one == two
-    other = to_json(list(read(FOUND[name], SETTINGS[name] | {"seed": 7}).run(model, data))[-1])
+    other = to_json(kept(read(FOUND[name], SETTINGS[name] | {"seed": 7}), model, data)[-1])
     assert (other != one) == FOUND[name].random
 
 
@@ -119,7 +144,7 @@ def test_unknown_settings_and_wrong_types_are_named(name):
 
 @each
 def test_events_are_plain_and_survive_json(name, model, data):
-    for event in make(name).run(model, data):
+    for event in kept(make(name), model, data):
         assert not any(isinstance(v, torch.Tensor) for v in vars(event).values())
         again = from_json(json.loads(json.dumps(to_json(event), allow_nan=False)))
         for key, value in vars(event).items():

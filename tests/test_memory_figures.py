@@ -42,7 +42,7 @@ def run() -> Unlearning:
     return Unlearning("Gradient difference", np.array([0.0, 1.0, 2.0]), ("forget", "retain", "forget", "forget"),
                       ("loss", "loss", "KL to the oracle", "accuracy"), ("as the oracle", "down", "down", "as the oracle"), value,
                       np.array([2.0, nan, 0.1, nan]), np.array([2.5, nan, 0.2, nan]), (("Q <1>", "Paris", "Paris", "London", "Rome"),), ("0", "1"),
-                      np.array([0.01, 0.02]), 4.5, 1.2)
+                      np.array([0.01, 0.02]), 4.5)
 
 
 @pytest.mark.parametrize("name", ["survey", "completion", "table", "run"])

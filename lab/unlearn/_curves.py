@@ -32,11 +32,11 @@ class Curves:
         if known:
             self._band[group, name] = (min(known), max(known))
 
-    def event(self, layers: tuple[str, ...], change: Sequence[float], samples: tuple[tuple[str, str, str, str, str], ...], cost: float, seconds: float,
+    def event(self, layers: tuple[str, ...], change: Sequence[float], samples: tuple[tuple[str, str, str, str, str], ...], cost: float,
               facts: tuple[str, ...], ended: str = "") -> Unlearning:
         order = list(dict.fromkeys(group for group, _ in self._value))
         keys = sorted(self._value, key=lambda key: order.index(key[0]))  # stable: within a group as they came
         value = np.array([[self._value[key].get(step, np.nan) for step in self.steps] for key in keys]).reshape(len(keys), len(self.steps))
         low, high = (np.array([self._band.get(key, (np.nan, np.nan))[side] for key in keys], float) for side in (0, 1))
         return Unlearning(self.title, np.array(self.steps, float), tuple(n for _, n in keys), tuple(g for g, _ in keys),
-                          tuple(self._better[key] for key in keys), value, low, high, samples, layers, np.array(change, float), cost, seconds, ended, facts)
+                          tuple(self._better[key] for key in keys), value, low, high, samples, layers, np.array(change, float), cost, ended, facts)

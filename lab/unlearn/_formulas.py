@@ -1,24 +1,30 @@
 """The losses of unlearning, of the negative log-likelihoods of answers. Lower is what a step goes for.
 
-`nll` (rows, tokens) holds nats where `counted` is True; a row's NLL is the sum over its answer. Each formula's source stands at the method that uses it.
+`nll` (rows, places) holds nats where `counted` is True; a row's NLL is the sum over its answer. Each formula's source stands at the method that uses it.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lab.trace._replay import parameters_of
 from lab.unlearn._sets import Batch
 
 
 def logits(net: nn.Module, batch: Batch) -> Tensor:
-    """(rows, tokens - 1, vocabulary), float32: what is predicted after every token but the last."""
-    return net(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits[:, :-1].float()
+    """(rows, places, vocabulary), float32: what is predicted from the places that count; no other logits are made where the net lets us ask for these."""
+    ask: Any = net
+    if "logits_to_keep" in parameters_of(type(net).forward):
+        return ask(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False, logits_to_keep=batch.places).logits.float()
+    return ask(input_ids=batch.ids, attention_mask=batch.mask, use_cache=False).logits[:, batch.places].float()
 
 
 def nll(found: Tensor, batch: Batch) -> Tensor:
-    """(rows, tokens - 1): nats of every answer token, 0 elsewhere."""
-    each = F.cross_entropy(found.transpose(1, 2), batch.ids[:, 1:], reduction="none")
+    """(rows, places): nats of every answer token, 0 elsewhere."""
+    each = F.cross_entropy(found.transpose(1, 2), batch.wanted, reduction="none")
     return each * batch.counted
 
 
@@ -43,7 +49,7 @@ def dpo(wanted: Tensor, wanted_reference: Tensor, rows: Tensor, reference: Tenso
 
 
 def divergence(reference: Tensor, found: Tensor, batch: Batch) -> Tensor:
-    """Mean over answer tokens of KL(reference || found) in nats; both are logits (rows, tokens - 1, vocabulary)."""
+    """Mean over answer tokens of KL(reference || found) in nats; both are logits (rows, places, vocabulary)."""
     log_p, log_q = reference.log_softmax(-1), found.log_softmax(-1)
     each = (log_p.exp() * (log_p - log_q)).sum(-1)
     return (each * batch.counted).sum() / batch.counted.sum().clamp(min=1)

@@ -59,6 +59,7 @@ class Descent(Watched):
         ended = self.over()
         while not ended:
             ended = self.one_step()
+            self.look()  # a point a step, whether it is shown or not: the curves must not hang on the clock
             at = self.step % settings.measure == 0 or bool(ended) or self.step == settings.steps
             if at and not ended.startswith("not finite"):
                 yield from self.measured(self.measure())

@@ -31,7 +31,8 @@ class Misdirection(Referred):
         width = model.net.config.get_text_config(decoder=True).hidden_size  # type: ignore[union-attr,operator]
         direction = torch.randn(width, generator=torch.Generator().manual_seed(self.seed))
         self.target = (self.coefficient * direction / direction.norm()).to(model.device)
-        yield from super().prepare(model, data, sets)
+        self.reference = model.skeleton()  # to read its states, transformers hooks the net
+        yield from ()
 
     def trained(self, model: Model) -> set[str] | None:
         stack = list(blocks(model.net))

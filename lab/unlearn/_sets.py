@@ -22,14 +22,15 @@ KEPT = ("retain", "neighbour", "world")  # splits that the default retain set is
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of token ids, padded on the right. `counted[i, t]` is True where the prediction of token t + 1 of row i counts: the tokens of the answer.
+    """Rows of token ids, padded on the right. What counts is how the tokens of the answers are predicted, each from the place before it.
 
-    `texts` are the (prompt, answer, item) of the rows.
+    `places` are the places from which any row predicts a token of its answer; the others need no logits. `texts` are the (prompt, answer, item) of the rows.
     """
 
     ids: Tensor  # (rows, tokens)
     mask: Tensor  # (rows, tokens): 1 at tokens, 0 at padding
-    counted: Tensor  # (rows, tokens - 1)
+    places: Tensor  # (places)
+    counted: Tensor  # (rows, places): True where the row predicts a token of its answer there
     texts: tuple[tuple[str, str, Item], ...]
 
     @property
@@ -37,12 +38,25 @@ class Batch:
         """(rows,): tokens of each answer."""
         return self.counted.sum(1)
 
+    @property
+    def wanted(self) -> Tensor:
+        """(rows, places): the tokens to be predicted."""
+        return self.ids[:, self.places + 1]
+
 
 def batch(rows: Sequence[Row], texts: Sequence[tuple[str, str, Item]], device: torch.device) -> Batch:
     width = max(len(r.ids) for r in rows)
     ids, mask = padded([r.ids for r in rows], device)
     counted = torch.tensor([[r.start <= t + 1 < len(r.ids) for t in range(width - 1)] for r in rows], device=device)
-    return Batch(ids, mask, counted, tuple(texts))
+    places = counted.any(0).nonzero()[:, 0]
+    return Batch(ids, mask, places, counted[:, places], tuple(texts))
+
+
+def joined(parts: Sequence[Batch]) -> Batch:
+    """The rows of several batches as one."""
+    rows = [Row(tuple(ids[: int(mask.sum())].tolist()), int(part.places[counted][0]) + 1)
+            for part in parts for ids, mask, counted in zip(part.ids, part.mask, part.counted, strict=True)]
+    return batch(rows, [text for part in parts for text in part.texts], parts[0].ids.device)
 
 
 @dataclass

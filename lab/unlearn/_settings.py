@@ -33,7 +33,7 @@ class GradientUnlearn(Unlearn):
                          choices=("steps", "oracle"))
     lr: float = setting(LR, "Learning rate of AdamW; published rates times 4096 over the model's width", low=1e-8, high=1.0)
     batch: int = setting(16, "Texts of each set in a step", low=1, high=256)
-    measure: int = setting(5, "Steps from one full measurement to the next", low=1, high=500)
+    measure: int = setting(10, "Steps from one full measurement to the next", low=1, high=500)
     snapshot: int = setting(5, "Steps from one snapshot to the next, to scrub through", low=1, high=500)
     lora: int = setting(0, "Rank of low-rank updates of the blocks' matrices, for large models (Hu et al. 2021, arXiv 2106.09685); 0 trains all weights",
                         low=0, high=256)

@@ -14,13 +14,13 @@ from lab.events import Event, Progress, Unlearning
 from lab.ruler import _oracles
 from lab.ruler._meter import Meter, meter
 from lab.unlearn._curves import Curves
-from lab.unlearn._formulas import logits, mean, nll
+from lab.unlearn._formulas import logits, nll
 from lab.unlearn._private import Private
-from lab.unlearn._sets import Batch, Sets, read
+from lab.unlearn._sets import Batch, Sets, joined, read
 from lab.unlearn._settings import Unlearn
 from models.model import Model
 
-FIXED = 24  # texts of each set whose losses are drawn, the oracles' too
+FIXED = 16  # texts of each set whose losses are drawn, the oracles' too
 WANTED = {"forget": "as the oracle", "retain": "down"}
 
 
@@ -32,11 +32,12 @@ class Watched:
 
     def __init__(self, settings: Unlearn, model: Model, data: Data, retains: bool) -> None:
         self.settings, self.model, self.data = settings, model, data
-        self.started, self.shown, self.step, self.passes = time.monotonic(), 0.0, 0, 0.0
+        self.shown, self.step, self.passes = 0.0, 0, 0.0
         self.sets: Sets = read(settings, model, data, retains)
         self.oracles, self.why = _oracles.fitting(data, self.sets.forget.items)
         self.curves = Curves(type(settings).title)
-        self.fixed = {"forget": self.sets.forget.sample(FIXED)} | ({"retain": self.sets.retain.sample(FIXED)} if self.sets.retain else {})
+        self.fixed: Batch = joined([deck.sample(FIXED) for deck in (self.sets.forget, self.sets.retain) if deck])
+        self.forgotten = {id(item) for item in self.sets.forget.items}
         self.goal = math.inf  # the oracles' forget loss
         self.samples: tuple[tuple[str, str, str, str, str], ...] = ()
         self.meter: Meter | None = None
@@ -45,21 +46,26 @@ class Watched:
     def look(self) -> float:
         """The losses of the fixed texts as they are now; returns that of the forget set."""
         if self.seen[0] != self.step:
-            for name, fixed in self.fixed.items():
-                self.curves.put(self.step, "loss", name, WANTED[name], now := self.loss(self.private.net, fixed))
-                self.seen = (self.step, now) if name == "forget" else self.seen
+            found = self.losses(self.private.net)
+            for name, value in found.items():
+                self.curves.put(self.step, "loss", name, WANTED[name], value)
+            self.seen = (self.step, found["forget"])
         return self.seen[1]
 
     @torch.no_grad()
-    def loss(self, net: Any, batch: Batch) -> float:
-        return float(mean(nll(logits(net, batch), batch), batch))
+    def losses(self, net: Any) -> dict[str, float]:
+        """Mean nats an answer token of each set, by one forward pass of all fixed texts."""
+        each = nll(logits(net, self.fixed), self.fixed)
+        mine = torch.tensor([id(item) in self.forgotten for _, _, item in self.fixed.texts], device=each.device)
+        parts = {"forget": mine, "retain": ~mine} if self.sets.retain else {"forget": mine}
+        return {name: float(each[part].sum() / self.fixed.counted[part].sum().clamp(min=1)) for name, part in parts.items()}
 
     def prepare_meter(self) -> Generator[None, None, None]:
-        for name, fixed in self.fixed.items():
-            found = [self.loss(oracle.net, fixed) for oracle in _oracles.load(self.model, self.oracles)]
-            self.curves.band("loss", name, found)
-            if found and name == "forget":
-                self.goal = sum(found) / len(found)
+        theirs = [self.losses(oracle.net) for oracle in _oracles.load(self.model, self.oracles)]
+        for name in theirs[0] if theirs else ():
+            self.curves.band("loss", name, [found[name] for found in theirs])
+        if theirs:
+            self.goal = sum(found["forget"] for found in theirs) / len(theirs)
         yield
         retain = self.sets.retain.items if self.sets.retain else []
         self.meter = yield from meter(self.model, self.data, self.sets.forget.items, retain, seed=self.settings.seed)
@@ -86,4 +92,4 @@ class Watched:
         self.shown = time.monotonic()
         names, changed = change or self.private.change()
         facts = (*facts, *([self.why] if self.why and not self.oracles else []))
-        return self.curves.event(names, changed, self.samples, self.passes, self.shown - self.started, facts, ended)
+        return self.curves.event(names, changed, self.samples, self.passes, facts, ended)
