@@ -48,7 +48,7 @@ class Fold:
 def build(first: Desk, chosen: Sequence[str] = ()) -> list[Fold]:
     """A fold for each of `chosen`, or of all others of the page. All ask about the model and what else means the same to `first`."""
     texts, folds = words("closer"), []
-    for name in [c for c in chosen if c in discover()] or names(first):
+    for name in chosen or names(first):
         kind = find(name)
         title, _, text = texts.get(name, f"{kind.title}\n\n{inspect.getdoc(kind)}").partition("\n")
         wanted = gr.Textbox("", visible="hidden")  # not a gr.State: every load of the page would make all desks
@@ -90,7 +90,7 @@ def started(work: Desk) -> None:
         work.described(done)
 
 
-def lay(work: Desk, text: str, below: Callable[[Desk], None] | None) -> None:
+def lay(work: Desk, text: str, below: Callable[[Desk], None] | None = None) -> None:
     """The words and the form on the left, the figure on the right, and what the page puts below it."""
     asked = [name for name in work.form if name in work.lent]
     with gr.Row(elem_classes="bench"):

@@ -105,7 +105,7 @@ def test_a_run_that_is_stopped_gives_what_it_has(trace, tiny_folder):
 
 def test_a_run_that_is_stopped_while_its_model_loads_ends_at_once(trace, monkeypatch):
     waiting = threading.Event()
-    monkeypatch.setattr(runner, "load", lambda name: waiting.wait(60))
+    monkeypatch.setattr(runner, "load", lambda name, session: waiting.wait(60))
     stopped = threading.Event()
     stream = trace.events("slow", {}, stopped.is_set)
     notes = [next(stream).note for _ in range(3)]

@@ -68,7 +68,7 @@ def half(event) -> TraceMap:
 def test_there_is_a_finished_example_of_every_desk(run):
     assert isinstance(run.result, TraceMap) and not np.isnan(run.result.effect).any() and run.result.answer == "Paris"
     assert {path.stem for path in gallery.FOLDER.glob("*.json")} == set(gallery.SHOWN)
-    assert {experiment for experiment, _, _ in gallery.SHOWN.values()} >= {name for name in discover() if name.startswith("trace.")}
+    assert {experiment for experiment, _, _ in gallery.SHOWN.values()} >= set(discover())
     further = {name: desk(name, gallery.FOLDER / f"{name.replace('.', '-')}.json") for name in closer.names(desk("trace.causal"))}
     assert all(work.first and work.first.experiment == name for name, work in further.items())
 
@@ -361,7 +361,7 @@ def test_the_opening_page_counts_what_the_organism_read():
 
 def test_pages_are_found_in_order_and_stay_thin():
     found = page.pages()
-    assert [m.TITLE for m in found] == ["Start", "Trace"]
+    assert [m.TITLE for m in found] == ["Start", "Find", "Trace", "Unlearn"]
     for module in found:
         assert Path(module.__file__).read_text().count("\n") < 100
 
