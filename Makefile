@@ -24,10 +24,11 @@ $(TEST): $(APP)
 	$(BIN)/pip install -q -r requirements-dev.txt
 	touch $@
 
+# one thread each: the app that the browser tests start runs beside them, and threads that wait for a core held by another are many times slower
 test: $(TEST) browser
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ARGS)
 
 # Debian's chromium where it may be installed; else a browser that is here; else the browser tests say that they were skipped
 browser:
