@@ -138,9 +138,11 @@ def _(event: Curves) -> go.Figure:
             x=event.x, y=value, customdata=["" if np.isnan(e) else f" ± {e:.2g}" for e in error], name=escaped(name), mode="lines+markers",
             line={"color": colour, "width": 2, "dash": DASHES[i % len(DASHES)]}, marker={"size": 5},
             hovertemplate=f"<b>{escaped(name)}</b><br>%{{y:.3g}}%{{customdata}} at %{{x}}<extra></extra>"))
-    figure.update_layout(xaxis=RULED, yaxis={**RULED, "title": {"text": event.unit, "font": {"size": 13}}},
+    unit = "<br>".join(escaped(part) for part in textwrap.wrap(event.unit, WIDE))
+    figure.update_layout(xaxis=RULED, yaxis={**RULED, "title": {"text": unit, "font": {"size": 13}}},
                          legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}})
-    return headed(figure, [*heading(event.title), *facts(event.facts)], 300, event.x_name, 52, 34)
+    above = 34 if len(event.lines) < 4 else 16 + 19 * -(-len(event.lines) // 2)  # a phone has room for two names a line, or one
+    return headed(figure, [*heading(event.title), *facts(event.facts)], 300, event.x_name, 52, above)
 
 
 @draw.register

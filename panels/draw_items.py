@@ -100,7 +100,7 @@ def _(event: Table) -> go.Figure:
     rows = event.rows[:DRAWN]
     words = [[broken(cell(row[i])) for row in rows] for i in range(len(event.columns))]
     lines = sum(max((column[r].count("<br>") + 1 for column in words), default=1) for r in range(len(rows)))
-    wide = [max([6, min(BROAD, len(name)), *(max(map(len, text.split("<br>"))) for text in column)]) for name, column in
+    wide = [max([10, min(BROAD, len(name)), *(max(map(len, text.split("<br>"))) for text in column)]) for name, column in
             zip(event.columns, words, strict=True)]
     small: dict[str, Any] = {"align": "left", "font": {"size": 12}}
     figure = go.Figure(go.Table(

@@ -96,7 +96,8 @@ def overlay(runs: Sequence[tuple[str, Unlearning]]) -> Curves | None:
     for name, event in runs:
         forget, retain = series(event, "loss", "forget"), series(event, "loss", "retain")
         if forget is not None and retain is not None and len(forget):
-            lines.append((name, np.maximum.accumulate(np.nan_to_num(forget)), retain))
+            reached, first = np.unique(np.maximum.accumulate(np.nan_to_num(forget)), return_index=True)  # the first time that so much was forgotten
+            lines.append((name, reached, retain[first]))
     if not lines:
         return None
     x = np.linspace(min(f[0] for _, f, _ in lines), max(f[-1] for _, f, _ in lines), 60)
