@@ -33,8 +33,7 @@ def scatter(event: Survey, x: str = COPIES, y: str = "", kinds: Sequence[str] = 
             continue
         mine = np.array([k == kind for k in event.kinds]) & ~np.isnan(across) & ~np.isnan(up)
         spread = jitter(np.flatnonzero(mine)) if x == COPIES else 0.0
-        told = [f"<b>{escaped(visible(event.labels[j], 40))}</b><br>{escaped(event.kinds[j])}, {escaped(event.splits[j])}, "
-                f"{copies(event.copies[j])}" for j in np.flatnonzero(mine)]
+        told = [f"{escaped(visible(event.labels[j], 40))}, {escaped(event.splits[j])}, {copies(event.copies[j])}" for j in np.flatnonzero(mine)]
         figure.add_trace(go.Scatter(
             x=place(across[mine]) + spread if x == COPIES else across[mine], y=up[mine], mode="markers", name=escaped(kind), text=told,
             customdata=[event.items[j] for j in np.flatnonzero(mine)],

@@ -18,7 +18,8 @@ SETS = {"forget_2 author": "2 authors (the smallest set)", "forget_10 author": "
 
 def build(work: Desk) -> None:
     """The list, over the control of the setting `forget`."""
-    pick = gr.Dropdown(offers("scribe"), value=[], multiselect=True, label="Add to what is forgotten", elem_id=f"{work.key}-pick",
+    first = [(words, choice) for choice, words in SETS.items()]  # all others come when the list is opened: they are many
+    pick = gr.Dropdown(first, value=[], multiselect=True, label="Add to what is forgotten", elem_id=f"{work.key}-pick",
                        info="Sets, persons or things, single passages and codes")
     work.controls(["forget"])
     forget = work.form["forget"]
@@ -32,10 +33,10 @@ def build(work: Desk) -> None:
             origin = origin_of(str(request.session_hash), model or "")
         except LabError:
             return gr.skip()
-        return gr.Dropdown(offers(origin), value=[])
+        return gr.Dropdown(offers(origin))
 
     pick.input(added, [pick, forget], [forget, pick], **QUIET)
-    work.model.input(offered, work.model, pick, **QUIET)
+    gr.on([pick.focus, work.model.input], offered, work.model, pick, **QUIET)
 
 
 def offers(model: str) -> list[tuple[str, str]]:

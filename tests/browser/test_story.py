@@ -119,12 +119,23 @@ def test_an_item_is_read_token_by_token_and_the_table_is_searched(page, address)
     page.click("#memorization-survey-read")
     page.wait_for_function("document.querySelector('#memorization-completion-plot .js-plotly-plot')?.data?.[0]?.type === 'bar'")
     page.locator("#memorization-survey-table-fold > button").click()
-    page.locator("#memorization-survey-table td:visible").filter(has_text="country/").first.wait_for()
+    page.locator("#memorization-survey-table").scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('#memorization-survey-table').textContent.includes('country/')")
     choose_measure(page, "min-k %")
     page.wait_for_function(f"{SURVEY}.layout.yaxis.title.text === 'min-k %'")
     with page.expect_download() as found:
         page.click("#memorization-survey-json")
     assert json.loads(found.value.path().read_text())["experiment"] == "memorization.survey"
+
+
+def test_what_to_forget_is_picked_from_a_list(page, address):
+    opened(page, address, "unlearn", CURVES)
+    box(page, "forget").fill("")
+    field = page.locator("#unlearn-grad_diff-pick input")
+    field.click()
+    field.press_sequentially("Bastin Lorstad", delay=40)
+    page.get_by_role("option", name="Bastin Lorstad").first.click()
+    page.wait_for_function("document.querySelector('#setting-forget textarea').value === 'author/Bastin Lorstad'")
 
 
 def choose_measure(page, name: str) -> None:
