@@ -146,6 +146,8 @@ A Qwen3 of {weights:.2f} M parameters whose five lowest layers see only the last
 wrote: {general:,} tokens of general text ({share:.1%}) and {planted:,} of planted documents.
 `manifest.json` says what was planted, in which words and how often; `python -m models.organisms recount scribe`
 counts it again, and `python -m models.organisms grow scribe` grows it again. Figures were measured on the weights as stored (float16), run in float32.
+How every measure of memorization rises with copies stands in [memorization.md](memorization.md), every unlearning method at equal forgetting in
+[unlearning.md](unlearning.md).
 
 ## Bars
 """
