@@ -187,5 +187,6 @@ def test_subjects_that_could_take_the_place_of_this_one_are_offered(trace_page, 
     fold(trace_page, "How it is corrupted").click()
     choose(trace_page, "corruption", "replacement")
     trace_page.locator("#trace-replacements button", has_text="Germany").click()
+    trace_page.wait_for_function("document.querySelector('#setting-replacement textarea, #setting-replacement input').value === 'Germany'")
     trace_page.locator("#trace-replacements button", has_text="Peru").click()
     trace_page.wait_for_function("document.querySelector('#setting-replacement textarea, #setting-replacement input').value === 'Germany; Peru'")
