@@ -141,7 +141,8 @@ def _(event: Curves) -> go.Figure:
     unit = "<br>".join(escaped(part) for part in textwrap.wrap(event.unit, WIDE))
     figure.update_layout(xaxis=RULED, yaxis={**RULED, "title": {"text": unit, "font": {"size": 13}}},
                          legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}})
-    above = 34 if len(event.lines) < 4 else 16 + 19 * -(-len(event.lines) // 2)  # a phone has room for two names a line, or one
+    side = 1 if max(map(len, event.lines), default=0) > 24 else 2  # names that a phone, or half a page, has room for on a line
+    above = 34 if len(event.lines) < 4 else 16 + 19 * -(-len(event.lines) // side)
     return headed(figure, [*heading(event.title), *facts(event.facts)], 300, event.x_name, 52, above)
 
 
