@@ -34,9 +34,11 @@ class Untangled:
 
         Returns how many retain losses the step would have raised, and the share of it that was taken out, |D' - D| / |D| in the norm of M, 0 to 1.
         """
-        self.past = [*self.past[max(0, len(self.past) - self.history):], unit(parameters, gradients)] if self.history else [unit(parameters, gradients)]
         before = [p.detach().clone() for p in parameters]
         optimizer.step()
+        # what no gradient ever reached, such as an expert that no token chose, has no second moment and was not stepped: it stays out of the geometry
+        gradients = [g if optimizer.state.get(p) else None for p, g in zip(parameters, gradients, strict=True)]
+        self.past = [*self.past[max(0, len(self.past) - self.history):], unit(parameters, gradients)] if self.history else [unit(parameters, gradients)]
         metric = [scale(optimizer, p) for p in parameters]
         update = [p.detach() - b for p, b in zip(parameters, before, strict=True)]
         corrected, violated, share = project(update, self.past, metric)
@@ -54,8 +56,10 @@ def unit(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> li
 
 
 def scale(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> Tensor:
-    """Adam's sqrt(v) + eps for a parameter: the inverse of how far it steps for a gradient of size one."""
-    group, state = optimizer.param_groups[0], optimizer.state[parameter]
+    """Adam's sqrt(v) + eps for a parameter: the inverse of how far it steps for a gradient of size one. 1 where the optimiser never stepped it."""
+    group, state = optimizer.param_groups[0], optimizer.state.get(parameter)
+    if not state:
+        return torch.ones_like(parameter)
     correction = 1 - group["betas"][1] ** float(state["step"])
     return (state["exp_avg_sq"] / correction).sqrt() + group["eps"]
 

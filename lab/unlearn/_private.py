@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 from models.errors import BadInput
 from models.model import Model, blocks, embedding
 
-SMALL = 64 * 2**20  # bytes of trained weights up to which every step is worth a snapshot
+SMALL = 64 * 2**20  # bytes up to which a copy is worth making at every step
 
 
 class Private:
@@ -42,6 +42,8 @@ class Private:
             weight = getattr(module, "weight", None)
             if isinstance(weight, nn.Parameter) and weight.dim() == 2 and id(weight) in inside and (names is None or f"{path}.weight" in names):
                 update = LowRank(weight, self.rank, chance)
+                # an alias of its own: torch calls set_ on what it parametrizes, which is a write that a backward pass of another run on it would refuse
+                module.weight = nn.Parameter(weight.data, requires_grad=False)
                 parametrize.register_parametrization(module, "weight", update)
                 found |= {f"{path}.weight a": update.a, f"{path}.weight b": update.b}
         return found
@@ -52,7 +54,9 @@ class Private:
 
     @property
     def small(self) -> bool:
-        return sum(p.numel() * p.element_size() for p in self.parameters) <= SMALL
+        """Whether a snapshot is: with low-rank updates it holds the whole matrices that they are added to, not the updates."""
+        old = dict(self.model.net.named_parameters())
+        return sum(old[n].numel() * old[n].element_size() for n in (self._matrices if self.rank else self.trained)) <= SMALL
 
     def edits(self) -> dict[str, Tensor]:
         """Parameter name -> what it is now, of those that changed."""
