@@ -51,15 +51,14 @@ class Descent(Watched):
         self.private = Private(self.model, self.method.trained(self.model), settings.lora, settings.seed)
         self.untangled = Untangled(settings.gu_history) if settings.gu else None
         self.optimizer = torch.optim.AdamW(self.private.parameters, settings.lr, betas=(0.9, 0.999), weight_decay=0.0)
-        self.good = self.private.keep()
+        self.good = (0, self.private.keep())
         yield self.event(facts=self.method.facts())
         yield from self.measured(self.prepare_meter())
-        yield self.event(facts=self.method.facts())
-        yield from self.edited()
-        ended = self.over()
+        ended = self.over()  # an edited model may begin where the oracles are
+        yield self.event(ended, self.method.facts())
+        yield from self.edited(last=bool(ended))
         while not ended:
-            ended = self.one_step()
-            self.look()  # a point a step, whether it is shown or not: the curves must not hang on the clock
+            ended = self.one_step() or self.seen_well()
             at = self.step % settings.measure == 0 or bool(ended) or self.step == settings.steps
             if at and not ended.startswith("not finite"):
                 yield from self.measured(self.measure())
@@ -100,11 +99,21 @@ class Descent(Watched):
         for name, value in self.untangled.step(self.optimizer, self.private.parameters, gradients).items():
             terms.extras["geometry", name, "down"] = value
 
+    def seen_well(self) -> str:
+        """Looks after every step, shown or not: neither the curves nor the last good model must hang on the clock. Returns as `one_step` does."""
+        if not math.isfinite(self.look()):
+            return self.back()
+        if self.private.light or self.step % self.settings.snapshot == 0:
+            self.good = (self.step, self.private.keep())
+        return ""
+
     def back(self) -> str:
-        self.private.restore(self.good)
+        """To the last good model, and to the step that it was after."""
+        broke, (self.step, kept) = self.step, self.good
+        self.private.restore(kept)
         self.seen = (-1, math.nan)
-        return (f"not finite: a loss or a weight grew beyond all numbers after step {self.step}. The last good model is kept. Its usual cause is a learning "
-                f"rate that is too large: try {self.settings.lr / 10:.1g}")
+        return (f"not finite: a loss or a weight grew beyond all numbers after step {broke}. The last good model, after step {self.step}, is kept. Its usual "
+                f"cause is a learning rate that is too large: try {self.settings.lr / 10:.1g}")
 
     def over(self) -> str:
         if self.settings.until == "oracle" and self.look() >= self.goal:
@@ -115,5 +124,4 @@ class Descent(Watched):
 
     def edited(self, last: bool = False) -> Iterator[Event]:
         if last or self.private.small or self.step % self.settings.snapshot == 0:
-            self.good = self.private.keep()
             yield Edited(self.step, self.private.frozen(self.curves.title), self.look())

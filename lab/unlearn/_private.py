@@ -53,6 +53,11 @@ class Private:
         return list(self.trained.values())
 
     @property
+    def light(self) -> bool:
+        """Whether the trained weights themselves are few."""
+        return sum(p.numel() * p.element_size() for p in self.parameters) <= SMALL
+
+    @property
     def small(self) -> bool:
         """Whether a snapshot is: with low-rank updates it holds the whole matrices that they are added to, not the updates."""
         old = dict(self.model.net.named_parameters())
