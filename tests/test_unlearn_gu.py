@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from lab.unlearn._gu import Untangled, dot, project, unit
+from lab.unlearn._gu import Untangled, dot, project, scale, unit
 
 
 def test_a_step_in_the_plane_by_hand():
@@ -62,3 +62,13 @@ def test_a_step_of_the_optimiser_is_corrected_in_place_and_past_gradients_count(
     assert weight.tolist() == pytest.approx(now.tolist(), abs=1e-5), "the past gradient still holds the first weight, the present one the second"
     assert len(wrapped.past) == 2 and not torch.equal(now, before)
     assert unit([weight], [None])[0].tolist() == [0.0, 0.0]
+
+
+def test_the_metric_is_the_root_of_the_corrected_second_moment_by_hand():
+    weight = torch.nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.AdamW([weight], 0.1, weight_decay=0.0)
+    for gradient in ([2.0, 0.5], [4.0, 0.0]):
+        weight.grad = torch.tensor(gradient)
+        optimizer.step()
+    second = [(0.001 * (0.999 * a**2 + b**2)) / (1 - 0.999**2) for a, b in ((2.0, 4.0), (0.5, 0.0))]
+    assert scale(optimizer, weight).tolist() == pytest.approx([v**0.5 + 1e-8 for v in second], rel=1e-4)
