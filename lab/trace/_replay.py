@@ -17,9 +17,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
-from transformers.activations import NewGELUActivation
 
 from lab.trace._corrupt import Corrupter, Corruption
+from lab.trace._fused import fused
 from lab.trace._sites import BLOCK, Taps, state
 from models.model import Model, blocks, embedding
 
@@ -307,15 +307,6 @@ class _Tail:
         for module in self.chain:
             hidden = module(hidden)
         return hidden
-
-
-def fused(net: nn.Module) -> nn.Module:
-    """The net, a private one, with an activation that its checkpoint spells out in five operations done in one: the same function, to rounding."""
-    for parent in net.modules():
-        for name, child in parent.named_children():
-            if isinstance(child, NewGELUActivation):
-                setattr(parent, name, nn.GELU(approximate="tanh"))
-    return net
 
 
 @functools.cache

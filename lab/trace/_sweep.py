@@ -13,6 +13,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from lab.trace._fused import plainly
 from lab.trace._replay import Replay, forward, pieces
 from lab.trace._score import Score
 from lab.trace._sites import ATTENTION, BLOCK, MLP, Put
@@ -176,7 +177,8 @@ def plain(replay: Replay, score: Score, one: Cell, token: int, which: Tensor) ->
             Put(slice(None), token, value(replay, o, token, len(replay.kept(o.site, o.layer)) - 1)[which], slice(o.begin, o.end)))
     replay.corrupter.rows = which
     try:
-        return score(forward(replay.net, replay.corrupter.ids(replay.ids), replay.steps, replay.mask, use_cache=False).float().log_softmax(-1))
+        with plainly():
+            return score(forward(replay.net, replay.corrupter.ids(replay.ids), replay.steps, replay.mask, use_cache=False).float().log_softmax(-1))
     finally:
         replay.taps.puts, replay.corrupter.rows = {}, which[:0]
 
