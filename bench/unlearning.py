@@ -50,7 +50,7 @@ def prepared(name: str, model: Model, extra: dict[str, Any]) -> Descent:
 def bare(run: Descent, model: Model) -> Callable[[], None]:
     """One step that does no more than the formula needs."""
     own = Private(model, run.method.trained(model), 0, 0)
-    optimizer = torch.optim.AdamW(own.parameters, 1e-6)
+    optimizer = torch.optim.AdamW(own.parameters, 1e-6, fused=True)
     with_gu = run.untangled is not None
     forwards, backwards = int(run.method.forwards), int(run.method.backwards)
     needs = run.sets.retain if run.method.retains or with_gu else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ import torch
 from lab.data import Data, data_for
 from lab.events import Edited, Progress, Unlearning
 from lab.experiment import discover, find, read
+from lab.items import Item
 from lab.unlearn._private import Private
+from lab.unlearn._sets import Deck
 from models import catalog
 from models.errors import BadInput
 from tests import families
@@ -179,3 +182,16 @@ def test_the_change_of_the_weights_by_layer(model):
     block = [p for n, p in model.net.named_parameters() if ".layers.1." in n]
     share = float(model.net.get_parameter(name).norm()) / sum(float(p.square().sum()) for p in block) ** 0.5
     assert change[names.index("1")] == pytest.approx(share, rel=1e-4) and change[names.index("0")] == 0 and "embedding" in names
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 5, 9])
+def test_every_text_is_dealt_as_often_as_any_other(model, batch):
+    words = "Paris Rome Lima city river".split()
+    deck = Deck([Item(f"row/{i}", "text", "given", -1, "the capital of", word) for i, word in enumerate(words)], model, torch.Generator().manual_seed(0))
+    seen = Counter[str]()
+    for _ in range(60):
+        drawn = [answer for _, answer, _ in deck.draw(batch).texts]
+        assert len(set(drawn)) == len(drawn) == min(batch, len(words)), "none stands twice in a batch"
+        seen.update(drawn)
+        assert max(seen.values()) - min(seen[w] for w in words) <= 1, "all come before any comes again, but for those that a batch must wait for"
+    assert np.ptp([seen[w] for w in words]) == 0, "60 batches are whole rounds"

@@ -24,8 +24,12 @@ def logits(net: nn.Module, batch: Batch) -> Tensor:
 
 def nll(found: Tensor, batch: Batch) -> Tensor:
     """(rows, places): nats of every answer token, 0 elsewhere."""
-    each = F.cross_entropy(found.transpose(1, 2), batch.wanted, reduction="none")
-    return each * batch.counted
+    return spread(F.cross_entropy(found[batch.counted], batch.wanted[batch.counted], reduction="none"), batch)
+
+
+def spread(each: Tensor, batch: Batch) -> Tensor:
+    """(rows, places): `each` (tokens), in turn, where the batch counts; 0 elsewhere."""
+    return each.new_zeros(batch.counted.shape).masked_scatter(batch.counted, each)
 
 
 def mean(each: Tensor, batch: Batch) -> Tensor:
@@ -50,6 +54,5 @@ def dpo(wanted: Tensor, wanted_reference: Tensor, rows: Tensor, reference: Tenso
 
 def divergence(reference: Tensor, found: Tensor, batch: Batch) -> Tensor:
     """Mean over answer tokens of KL(reference || found) in nats; both are logits (rows, places, vocabulary)."""
-    log_p, log_q = reference.log_softmax(-1), found.log_softmax(-1)
-    each = (log_p.exp() * (log_p - log_q)).sum(-1)
-    return (each * batch.counted).sum() / batch.counted.sum().clamp(min=1)
+    log_p, log_q = reference[batch.counted].log_softmax(-1), found[batch.counted].log_softmax(-1)
+    return (log_p.exp() * (log_p - log_q)).sum() / batch.counted.sum().clamp(min=1)

@@ -71,8 +71,11 @@ def project(update: list[Tensor], directions: Sequence[list[Tensor]], metric: li
     if not violated:
         return update, 0, 0.0
     scaled = [[x / m for x, m in zip(a, metric, strict=True)] for a in directions]
-    gram = np.array([[dot(a, b) for b in scaled] for a in directions])
-    lam = solve((gram + gram.T) / 2, rises)
+    gram = np.zeros((len(directions), len(directions)))
+    for i, a in enumerate(directions):
+        for j, b in enumerate(scaled[: i + 1]):
+            gram[i, j] = gram[j, i] = dot(a, b)
+    lam = solve(gram, rises)
     taken = [sum((w * x for w, x in zip(lam.tolist(), parts, strict=True)), torch.zeros_like(d))
              for d, *parts in zip(update, *scaled, strict=True)]
     size = dot([d * m for d, m in zip(update, metric, strict=True)], update)
@@ -89,4 +92,4 @@ def solve(gram: np.ndarray, rises: np.ndarray) -> np.ndarray:
 
 
 def dot(one: Sequence[Tensor], two: Sequence[Tensor]) -> float:
-    return float(sum((a.double() * b.double()).sum() for a, b in zip(one, two, strict=True)))
+    return sum(float(torch.dot(a.reshape(-1), b.reshape(-1))) for a, b in zip(one, two, strict=True))

@@ -50,7 +50,7 @@ class Descent(Watched):
         settings = self.settings
         self.private = Private(self.model, self.method.trained(self.model), settings.lora, settings.seed)
         self.untangled = Untangled(settings.gu_history) if settings.gu else None
-        self.optimizer = torch.optim.AdamW(self.private.parameters, settings.lr, betas=(0.9, 0.999), weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(self.private.parameters, settings.lr, betas=(0.9, 0.999), weight_decay=0.0, fused=True)
         self.good = (0, self.private.keep())
         yield self.event(facts=self.method.facts())
         yield from self.measured(self.prepare_meter())

@@ -75,6 +75,7 @@ class Deck:
 
     def draw(self, count: int) -> Batch:
         found: list[int] = []
+        later: list[int] = []  # of a new round, what the batch holds already from the one before
         misses = 0
         while len(found) < min(count, len(self.texts)) and misses < len(self.texts) + count:
             if not self._left:
@@ -82,8 +83,9 @@ class Deck:
                 self.epoch += 1
             index = self._left.pop()
             ok = self._row(index) is not None and index not in found
-            found += [index] if ok else []
+            (found if ok else later if index in found else []).append(index)
             misses += not ok
+        self._left = later + self._left
         return self._batch(found)
 
     def sample(self, count: int) -> Batch:

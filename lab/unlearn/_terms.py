@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from lab.data import Data
 from lab.events import Event, Progress
-from lab.memorization._rows import Row
 from lab.ruler import _oracles
 from lab.ruler._answers import coded
 from lab.unlearn._formulas import divergence, dpo, logits, mean, nll, npo, simnpo
@@ -119,7 +118,10 @@ class Preference(Referred):
         """The same prompts, each with its alternative answer."""
         self.turn += 1
         texts = [(prompt, self.alternative or item.wrong[self.turn % len(item.wrong)], item) for prompt, _, item in forget.texts]
-        rows = [coded(self.model, prompt, answer) or Row((0, 0), 1) for prompt, answer, _ in texts]
+        rows = [row for prompt, answer, _ in texts if (row := coded(self.model, prompt, answer))]
+        if len(rows) < len(texts):
+            raise BadInput(f"{self.alternative or 'a wrong answer'!r} adds no token to some of these prompts", "the tokenizer has no token for it",
+                           "Give an alternative in words that the model knows", setting="alternative")
         return batch(rows, texts, forget.ids.device)
 
 
