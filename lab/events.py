@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -251,7 +252,7 @@ class AttentionMap:
     tokens: tuple[str, ...]
     parts: tuple[tuple[int, int], ...]
     weight: Float[np.ndarray, "parts parts"]
-    detail: Float[np.ndarray, "..."]
+    detail: Float[np.ndarray, ...]
     detail_from: tuple[int, int]
     layer: int
     head: int  # -1: all heads, their mean
@@ -271,7 +272,7 @@ class AttentionMap:
         n = len(self.parts)
         if self.weight.shape != (n, n) or not self.entropy.shape == self.sink.shape == (len(self.layers), self.entropy.shape[-1]):
             raise ValueError(f"the map is {self.weight.shape} for {n} parts, {self.entropy.shape} and {self.sink.shape} for {len(self.layers)} layers")
-        if n == 0 or self.parts[0][0] != 0 or self.parts[-1][1] != len(self.tokens) or any(a[1] != b[0] for a, b in zip(self.parts, self.parts[1:])):
+        if n == 0 or self.parts[0][0] != 0 or self.parts[-1][1] != len(self.tokens) or any(a[1] != b[0] for a, b in pairwise(self.parts)):
             raise ValueError(f"the parts are not the {len(self.tokens)} tokens, each once")
         if len(self.segment_of) != len(self.tokens) or not set(self.segment_of) <= set(range(len(self.segments))):
             raise ValueError(f"{len(self.segment_of)} tokens belong to segments, of {len(self.tokens)}")

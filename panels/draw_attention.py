@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,18 @@ from panels.theme import DIVERGING, EDGE, GOLD, LINES, SCALE
 
 SHORT, LABELS = 9, 26  # letters of a token's label, and labels that an axis has room for
 TALL, LOW, THIN = 22, 12, 6  # pixels of a row of cells: of few tokens, of more, of many
-GAP, FOOT = 66, 62  # pixels between two maps, and under the last
+GAP, FOOT = 94, 62  # pixels between two maps, and under the last
 SMALL = {"size": 11}
 
 
 @draw.register
 def _(event: AttentionMap) -> go.Figure:
     """Queries from top to bottom, keys from left to right; small weights get more of the colours than large ones, so that a sink does not hide them."""
-    maps = [(event.weight, list(event.parts), list(event.parts), "read token")]
+    maps = [(event.weight, list(event.parts), list(event.parts), "the token that is read; rows are those that read it")]
     if event.detail.size:
         rows, columns = event.detail.shape
         query, key = event.detail_from
-        name = f"token by token: {query} to {query + rows - 1} read {key} to {key + columns - 1}"
+        name = f"{query} to {query + rows - 1} read {key} to {key + columns - 1}, colours of their own"
         maps.append((event.detail, [(query + i, query + i + 1) for i in range(rows)], [(key + i, key + i + 1) for i in range(columns)], name))
     title = [*heading(event.title), *legend(event), *facts((*event.facts, event.unit))]
     bodies = [len(rows) * tall(len(rows)) for _, rows, _, _ in maps] + [max(40, 16 * event.sink.shape[1])]
@@ -36,7 +37,7 @@ def _(event: AttentionMap) -> go.Figure:
         place = "" if i == 0 else str(i + 1)
         domain = (at - height / body, at)
         at = domain[0] - GAP / body
-        figure.add_trace(go.Heatmap(**cells(event, weight, rows, columns), xaxis=f"x{place}", yaxis=f"y{place}", **scale(event, i == 0, body)))
+        figure.add_trace(go.Heatmap(**cells(event, weight, rows, columns), xaxis=f"x{place}", yaxis=f"y{place}", **scale(event, weight, i == 0, body)))
         lay(figure, event, place, rows, columns, name, domain)
         shapes += marks(event, place, rows, columns)
     shapes += heads(figure, event, len(maps), (0.0, bodies[-1] / body))
@@ -79,8 +80,8 @@ def cells(event: AttentionMap, weight: np.ndarray, rows: list[tuple[int, int]], 
     across = [whole(event, part) for part in columns]
     told = [[f"<b>{whole(event, row)}</b> → <b>{to}</b>" for to in across] for row in rows]
     form = "%{z:+.4f}" if event.diverging else "%{z:.4f}"
-    return {"z": np.where(later & (np.nan_to_num(weight) == 0), np.nan, weight), "x": list(range(len(columns))), "y": list(range(len(rows))), "customdata": told,
-            "hovertemplate": "%{customdata}<br>weight " + form + "<extra></extra>", "hoverongaps": False, "xgap": int(len(columns) <= 24),
+    return {"z": np.where(later & (np.nan_to_num(weight) == 0), np.nan, weight), "x": list(range(len(columns))), "y": list(range(len(rows))),
+            "customdata": told, "hovertemplate": "%{customdata}<br>weight " + form + "<extra></extra>", "hoverongaps": False, "xgap": int(len(columns) <= 24),
             "ygap": int(len(rows) <= 24)}
 
 
@@ -91,11 +92,10 @@ def whole(event: AttentionMap, part: tuple[int, int]) -> str:
     return f"{begin}{'' if end - begin == 1 else f'–{end - 1}'} {escaped(text)}"
 
 
-def scale(event: AttentionMap, first: bool, body: int) -> dict[str, Any]:
-    """Both maps have one scale of colours, which the first one shows."""
-    found = np.concatenate([event.weight.ravel(), event.detail.ravel()])
-    found = found[~np.isnan(found)]
-    far = float(np.abs(found).max(initial=0.0)) or 1.0
+def scale(event: AttentionMap, weight: np.ndarray, first: bool, body: int) -> dict[str, Any]:
+    """Colours up to the largest weight; of many tokens, up to the largest but for one in a hundred, as the first ones have few to choose from."""
+    found = np.abs(weight[~np.isnan(weight) & (weight != 0)])
+    far = float(np.quantile(found, 0.99 if len(weight) > 24 else 1.0)) if len(found) else 1.0
     shown: dict[str, Any] = {"showscale": first, "colorbar": {
         "orientation": "h", "thickness": 9, "y": 1 + 22 / body, "yanchor": "middle", "x": 0.0, "xanchor": "left", "len": 1.0, "xpad": 0, "outlinewidth": 0,
         "ypad": 8, "tickfont": SMALL, "nticks": 5}}
@@ -129,7 +129,7 @@ def marks(event: AttentionMap, place: str, rows: list[tuple[int, int]], columns:
     for axis, parts in (("y", rows), ("x", columns)):
         of = [event.segment_of[part[0]] for part in parts]
         ends = [0, *(i for i in range(1, len(of)) if of[i] != of[i - 1]), len(of)]
-        for a, b in zip(ends, ends[1:]):
+        for a, b in pairwise(ends):
             along = {f"{axis}0": a - 0.4, f"{axis}1": b - 0.6, f"{axis}ref": f"{axis}{place}"}
             other = {"x0": 0, "x1": 0, "xref": f"x{place} domain"} if axis == "y" else {"y0": 1, "y1": 1, "yref": f"y{place} domain"}
             found.append({"type": "rect", "name": "segment", **along, **other, "line": {"color": colour(of[a]), "width": 4}, "layer": "above"})
@@ -157,6 +157,6 @@ def heads(figure: go.Figure, event: AttentionMap, maps: int, domain: tuple[float
         if event.layer in event.layers:
             column = event.layers.index(event.layer)
             low, high = (-0.5, value.shape[1] - 0.5) if event.head < 0 else (event.head - 0.5, event.head + 0.5)
-            shapes.append({"type": "rect", "name": "shown", "xref": f"x{place}", "yref": f"y{place}", "x0": column - 0.5, "x1": column + 0.5, "y0": low, "y1": high,
-                           "line": {"color": GOLD if not event.diverging else EDGE, "width": 2}, "layer": "above"})
+            shapes.append({"type": "rect", "name": "shown", "xref": f"x{place}", "yref": f"y{place}", "x0": column - 0.5, "x1": column + 0.5,
+                           "y0": low, "y1": high, "line": {"color": GOLD if not event.diverging else EDGE, "width": 2}, "layer": "above"})
     return shapes

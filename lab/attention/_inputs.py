@@ -45,9 +45,9 @@ def tokenized(model: Model, data: Data, source: Source, cutting: Cutting) -> Tex
     ids, spans = encode(model.tokenizer, text)
     most = positions(model)
     if len(ids) > most:
-        raise BadInput(f"{source.name!r} is {len(ids):,} tokens long", f"{model.name} reads up to {most:,}", "Cut it", setting=cutting.setting)
+        raise BadInput(f"{source.name} is {len(ids):,} tokens long", f"{model.name} reads up to {most:,}", "Cut it", setting=cutting.setting)
     if len(ids) < 2:
-        raise BadInput(f"{source.name!r} is a single token", "there is nobody to attend to", "Write more", setting=cutting.setting)
+        raise BadInput(f"{source.name} is a single token", "there is nobody to attend to", "Write more", setting=cutting.setting)
     found = cut(cutting.how, replace(source, text=text), spans, letters, data.subjects, cutting.marker, cutting.apart)
     tokens = tuple(text[a:b] or model.tokenizer.convert_ids_to_tokens(i) for i, (a, b) in zip(ids, spans, strict=True))
     return Text(source.name, ids, tokens, found.names, found.of)

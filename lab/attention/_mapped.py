@@ -164,7 +164,9 @@ def told(text: Text, wanted: Wanted, seen: Seen) -> tuple[str, ...]:
 def mapped(settings: TokenMap, model: Model, data: Data) -> Iterator[Event]:
     """Yields the map as soon as its layer has run, and again when every layer's heads are known."""
     yield Progress(0, 0, "reading the text")
-    text = tokenized(model, data, Source("the text", settings.prompt.strip("\n")), Cutting(settings.segments, settings.marker, False, "prompt"))
+    prompt, answer = settings.prompt.strip("\n"), settings.answer.strip()
+    source = Source("this text", f"{prompt} {answer}" if answer else prompt, len(prompt) if answer else 0)
+    text = tokenized(model, data, source, Cutting(settings.segments, settings.marker, False, "prompt"))
     for name, place in (("query", settings.query), ("key", settings.key)):
         if not -1 <= place < len(text.ids):
             raise BadInput(f"there is no token {place}", f"the text has {len(text.ids)}", "0 is the first", setting=name)

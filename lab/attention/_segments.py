@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from models.errors import BadInput
 
-ROLES, HALVES, THIRDS, QUESTION, SHOTS, MARKED = ("subject, relation, answer", "prompt, answer", "thirds", "context, question", "demonstrations", "marked")
-HOW = (ROLES, HALVES, THIRDS, QUESTION, SHOTS, MARKED)
-FIRST, REST = "first token", "rest"
+NONE, ROLES, HALVES, THIRDS, QUESTION, SHOTS, MARKED = ("none", "subject, relation, answer", "prompt, answer", "thirds", "context, question", "demonstrations", "marked")
+HOW = (NONE, ROLES, HALVES, THIRDS, QUESTION, SHOTS, MARKED)
+FIRST, REST = "first token", "rest"  # names
 MARK = re.compile(r"\[\[([^\[\]:]*):([^\[\]]*)\]\]")
 MOST = 12  # segments: of more, the pairs can no longer be read
 SETTING = "segments"
@@ -45,7 +45,8 @@ def unmarked(how: str, source: Source) -> tuple[str, tuple[str, ...]]:
     for found in MARK.finditer(source.text):
         name, inside = found[1].strip(), found[2].removeprefix(" ")
         if not name or not inside.strip():
-            raise BadInput(f"the mark {found[0]!r} has no {'text' if name else 'name'}", "a mark is [[name: text]]", "Fill it in, or take it out", setting=SETTING)
+            raise BadInput(f"the mark {found[0]!r} has no {'text' if name else 'name'}", "a mark is [[name: text]]", "Fill it in, or take it out",
+                           setting=SETTING)
         before = source.text[end : found.start()]
         text += before + inside
         names += [REST] * len(before) + [name] * len(inside)
@@ -79,7 +80,7 @@ def cut(how: str, source: Source, spans: Sequence[tuple[int, int]], letters: Seq
         lost = [name for name in wanted if name not in mine[first:]]
         if lost:
             name = lost[0]
-            raise BadInput(f"the segment {name!r} of {source.name!r} has no token", "it is the first token, which stands apart" if first and mine[0] == name
+            raise BadInput(f"the segment {name!r} of {source.name} has no token", "it is the first token, which stands apart" if first and mine[0] == name
                            else "the tokenizer joins its letters with those before", "Put words around it, or let the first token be part of its segment",
                            setting=SETTING)
         mine[:first] = [FIRST] * first
@@ -97,20 +98,22 @@ def place(text: str, begin: int, end: int) -> int:
 def named(how: str, source: Source, subjects: Sequence[str], marker: str) -> list[str]:
     """The name of the segment of every letter."""
     text = source.text
+    if how == NONE:
+        return ["text"] * len(text)
     if how == ROLES:
         begin, end = subject(source, subjects)
         stop = source.prompt or len(text)
         return ["subject" if begin <= i < end else "answer" if i >= stop else "relation" for i in range(len(text))]
     if how == HALVES:
         if not 0 < source.prompt < len(text):
-            raise BadInput(f"{source.name!r} has no prompt and answer", "it is one text", "Give rows with a prompt and an answer, or cut it into thirds",
+            raise BadInput(f"{source.name} has no prompt and answer", "it is one text", "Give rows with a prompt and an answer, or cut it into thirds",
                            setting=SETTING)
         return ["prompt" if i < source.prompt else "answer" for i in range(len(text))]
     if how == QUESTION:
         at = text.find(marker.strip()) if marker.strip() else -1
         if at <= 0 or not text[:at].strip():
-            raise BadInput(f"{marker.strip()!r} does not stand after a context" if marker.strip() else "there is no marker", "the question begins with the marker",
-                           "Set `marker` to the words with which the question begins", setting="marker")
+            raise BadInput(f"{marker.strip()!r} does not stand after a context" if marker.strip() else "there is no marker",
+                           "the question begins with the marker", "Set `marker` to the words with which the question begins", setting="marker")
         return ["context" if i < at else "question" for i in range(len(text))]
     return shots(text)
 
