@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -235,6 +236,48 @@ class Unlearning:
             raise ValueError(f"{self.change.shape} changes for {len(self.layers)} layers")
 
 
+@dataclass(frozen=True)
+class AttentionMap:
+    """Who reads whom in one text. `weight[q, k]` is what the tokens of `parts[q]` take from those of `parts[k]`: sum over keys, mean over queries.
+
+    A part is one token, or a few neighbours where the text is long; it is given by its first token, and one past its last. `detail` is then a window
+    token by token, from query `detail_from[0]` and key `detail_from[1]` on, and empty where every part is one token. Raw weights and rollouts are shares:
+    a row sums to one. Value-weighted ones are norms in units of the residual stream. NaN where a query reads nothing that is counted. `sink_masked`: the
+    first token is not counted as a key. Token t belongs to `segments[segment_of[t]]`. `entropy` (nats) and `sink`, the share on the first token, are means
+    over the queries after the first, for every head of `layers`, NaN where they have not been read yet.
+    Sources: Abnar & Zuidema 2020, arXiv 2005.00928; Kobayashi et al. 2020, arXiv 2004.10102; Xiao et al. 2023, arXiv 2309.17453.
+    """
+
+    title: str
+    tokens: tuple[str, ...]
+    parts: tuple[tuple[int, int], ...]
+    weight: Float[np.ndarray, "parts parts"]
+    detail: Float[np.ndarray, ...]
+    detail_from: tuple[int, int]
+    layer: int
+    head: int  # -1: all heads, their mean
+    variant: str  # "raw", "value-weighted" or "rollout"
+    sink_masked: bool
+    unit: str
+    direction: str
+    segments: tuple[str, ...]
+    segment_of: tuple[int, ...]
+    layers: tuple[int, ...]
+    entropy: Float[np.ndarray, "layers heads"]
+    sink: Float[np.ndarray, "layers heads"]
+    diverging: bool = False  # the weights are differences, B - A
+    facts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.parts)
+        if self.weight.shape != (n, n) or not self.entropy.shape == self.sink.shape == (len(self.layers), self.entropy.shape[-1]):
+            raise ValueError(f"the map is {self.weight.shape} for {n} parts, {self.entropy.shape} and {self.sink.shape} for {len(self.layers)} layers")
+        if n == 0 or self.parts[0][0] != 0 or self.parts[-1][1] != len(self.tokens) or any(a[1] != b[0] for a, b in pairwise(self.parts)):
+            raise ValueError(f"the parts are not the {len(self.tokens)} tokens, each once")
+        if len(self.segment_of) != len(self.tokens) or not set(self.segment_of) <= set(range(len(self.segments))):
+            raise ValueError(f"{len(self.segment_of)} tokens belong to segments, of {len(self.tokens)}")
+
+
 @dataclass(frozen=True, eq=False)
 class Edited:
     """A model as it is after `step` steps of an edit. A live value for who runs the experiment: like `Progress` it is in no record and no JSON.
@@ -248,8 +291,8 @@ class Edited:
 
 
 LIVE = (Progress, Edited)  # what is used when it comes, and never kept in a record
-Event = Progress | TraceMap | Grid | Curves | Scatter | Table | Survey | Completion | Unlearning | Edited
-KINDS = {kind.__name__: kind for kind in (Progress, TraceMap, Grid, Curves, Scatter, Table, Survey, Completion, Unlearning)}
+Event = Progress | TraceMap | Grid | Curves | Scatter | Table | Survey | Completion | Unlearning | AttentionMap | Edited
+KINDS = {kind.__name__: kind for kind in (Progress, TraceMap, Grid, Curves, Scatter, Table, Survey, Completion, Unlearning, AttentionMap)}
 PLAIN: dict[str, Any] = {"str": str, "int": int, "bool": bool, "float": (int, float)}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.events import Completion, Curves, Grid, Scatter, Survey, Table, TraceMap, Unlearning
+from lab.events import AttentionMap, Completion, Curves, Grid, Scatter, Survey, Table, TraceMap, Unlearning
 from panels.draw import exact
 
 
@@ -83,6 +83,19 @@ def _(event: Unlearning) -> list[list[object]]:
     lines: list[list[object]] = [[event.groups[s], event.series[s], filled(event.step[i]), filled(value), filled(event.low[s]), filled(event.high[s])]
                                  for (s, i), value in np.ndenumerate(event.value) if not np.isnan(value)]
     return [["group", "series", "step", "value", "oracle_low", "oracle_high"], *lines]
+
+
+@table.register
+def _(event: AttentionMap) -> list[list[object]]:
+    """One line a query and key, of the whole map and then of its window; of a part the first token is named, and how many it holds."""
+    lines: list[list[object]] = [["map", "query", "query_token", "query_tokens", "key", "key_token", "key_tokens", "weight"]]
+    for (row, column), value in np.ndenumerate(event.weight):
+        (a, b), (c, d) = event.parts[row], event.parts[column]
+        lines.append(["whole", a, event.tokens[a], b - a, c, event.tokens[c], d - c, filled(value)])
+    for place, value in np.ndenumerate(event.detail) if event.detail.size else ():
+        query, key = event.detail_from[0] + place[0], event.detail_from[1] + place[1]
+        lines.append(["window", query, event.tokens[query], 1, key, event.tokens[key], 1, filled(value)])
+    return lines
 
 
 def filled(value: Any) -> str:
