@@ -17,7 +17,8 @@ from panels.gallery import FOLDER
 from panels.runner import QUIET, Desk, desk, shared
 from panels.theme import words
 
-ORDER = ("heads", "neurons", "attribution", "average", "lens", "attributions", "probes")  # what follows from the map first; others after
+ORDER = ("heads", "neurons", "attribution", "average", "lens", "attributions", "probes",  # what follows from the map first
+         "intensity", "memorized", "compared", "sharing", "repetition", "interleave")  # others after
 
 
 def names(first: Desk) -> list[str]:

@@ -36,6 +36,8 @@ SHOWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "unlearn-oracle": ("unlearn.oracle", "scribe", {}),
     "ruler-scores": ("ruler.scores", "scribe", {}),
     "ruler-gaming": ("ruler.gaming", "scribe", {}),
+    "attention-map": ("attention.map", "scribe", ASKED | {"segments": "subject, relation, answer"}),
+    "attention-intensity": ("attention.intensity", "scribe", {}),
     "trace-probes": ("trace.probes", "scribe", {"property": "continent"}),
 }
 
