@@ -30,14 +30,15 @@ def build() -> tuple[Desk, list[closer.Fold]]:
                             with gr.Accordion(title, open=title == "Which head") as fold, gr.Row():
                                 work.controls(names, fold)
                 work.buttons()
-                gr.Markdown(text["how"], elem_classes="explain")
             with gr.Column(scale=6, min_width=340, elem_classes="seen"):
                 work.figure()
                 pair.build(work)
         with gr.Row(elem_classes="bench"):
-            for title in ("The numbers", "What it does not show"):
-                with gr.Column(min_width=340), gr.Accordion(title, open=False):
-                    gr.Markdown(text[title.lower()])
+            gr.Markdown(text["how"], elem_classes="explain")
+            with gr.Column(min_width=340):
+                for title in ("The numbers", "What it does not show"):
+                    with gr.Accordion(title, open=False):
+                        gr.Markdown(text[title.lower()])
         segments.connect(work, marks)
         gr.Markdown(text["closer"], elem_id="attention-closer")
         with gr.Column(elem_classes="folds"):

@@ -13,7 +13,7 @@ from plotly.colors import sample_colorscale
 
 from lab.events import Curves, Grid, Progress, Scatter, TraceMap
 from panels import terms
-from panels.theme import DASHES, DIVERGING, EDGE, GOLD, INK, LINES, RULED, SCALE
+from panels.theme import DASHES, DIVERGING, EDGE, FAINT, GOLD, INK, LINES, NIGHT, PAPER, RULED, SCALE
 
 ROW, LINE = 28, 20  # pixels of a row of cells, and of a line of the title
 WIDE, FINE = 46, 50  # letters of a title line, and of one in small type, that still fit a phone
@@ -206,8 +206,9 @@ def headed(figure: go.Figure, lines: list[str], body: int, below: str, foot: int
 
 def plain(figure: go.Figure) -> go.Figure:
     """Transparent, so that the page's own light or dark shows through, in the page's own type."""
+    pointed = {"bgcolor": NIGHT, "bordercolor": FAINT, "font": {"color": PAPER}}
     return figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", autosize=True, xaxis={"automargin": True},
-                                yaxis={"automargin": True}, font={"color": INK, "family": "system-ui, sans-serif", "size": 13})
+                                yaxis={"automargin": True}, hoverlabel=pointed, font={"color": INK, "family": "system-ui, sans-serif", "size": 13})
 
 
 def thumbnail(event: TraceMap) -> str:

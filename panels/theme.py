@@ -11,6 +11,7 @@ import gradio as gr
 ASSETS = Path(__file__).parents[1] / "assets"
 SCALE = "Cividis"  # told apart by colour-blind eyes, and in grey
 INK = "#4a5568"  # of exported figures; on the page the text takes the page's own colour
+NIGHT, PAPER = "#222a38", "#fbfaf7"  # ground and type of what a pointer brings up, over cells of any colour
 GOLD = "#d9a514"  # what is known, chosen or pointed at
 EDGE = "#bfbdb4"  # of windows that the first or last layer cuts off
 FAINT = "rgba(128,128,128,0.25)"  # of rules behind a figure, on light ground and dark
