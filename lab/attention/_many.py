@@ -35,7 +35,7 @@ class Intensities:
         return mean_and_error(self.value)
 
 
-def mean_and_error(value: Float[np.ndarray, "texts *more"]) -> tuple[Float[np.ndarray, "*more"], Float[np.ndarray, "*more"]]:
+def mean_and_error(value: Float[np.ndarray, "texts ..."]) -> tuple[Float[np.ndarray, "*more"], Float[np.ndarray, "*more"]]:
     """Mean over the texts that have a value, and its standard error; NaN where none has, for the error where only one has."""
     count = (~np.isnan(value)).sum(0)
     mean = np.divide(np.nansum(value, 0), count, out=np.full(value.shape[1:], np.nan), where=count > 0)
@@ -84,7 +84,7 @@ def intensities(model: Model, texts: Sequence[Text], setting: str, note: str = "
 
 
 def pairs(texts: Sequence[Text], names: Sequence[str]) -> list[tuple[int, int]]:
-    """The ordered pairs (a, b) of which some text lets a token of a read one of b: it comes no later. The first token, which reads itself alone, is left out."""
+    """The ordered pairs (a, b) where, in some text, a token of a can read one of b, which comes no later. Of the first token, which reads itself, there are none."""
     found = set()
     for text in texts:
         known = [names.index(n) for n in text.names]

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from models.errors import BadInput
 
-NONE, ROLES, HALVES, THIRDS, QUESTION, SHOTS, MARKED = ("none", "subject, relation, answer", "prompt, answer", "thirds", "context, question", "demonstrations", "marked")
+NONE, ROLES, HALVES, THIRDS = "none", "subject, relation, answer", "prompt, answer", "thirds"
+QUESTION, SHOTS, MARKED = "context, question", "demonstrations", "marked"
 HOW = (NONE, ROLES, HALVES, THIRDS, QUESTION, SHOTS, MARKED)
-FIRST, REST = "first token", "rest"  # names
+FIRST, REST = "first token", "rest"
 MARK = re.compile(r"\[\[([^\[\]:]*):([^\[\]]*)\]\]")
 MOST = 12  # segments: of more, the pairs can no longer be read
 SETTING = "segments"
