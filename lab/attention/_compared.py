@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from lab.attention._intensity import UNIT, across, label, title
 from lab.attention._many import Intensities, intensities, mean_and_error, pairs
 from lab.attention._mapped import UNITS, Seen, Wanted, drawn, look, resolved
 from lab.data import Data
-from lab.events import AttentionMap, Curves, Event, Grid, Progress
+from lab.events import Curves, Event, Grid, Progress
 from models import catalog
 from models.errors import BadInput
 from models.model import Model, blocks
@@ -22,6 +22,7 @@ from models.model import Model, blocks
 if TYPE_CHECKING:
     from lab.attention.compared import ComparedAttention
 
+T = TypeVar("T")
 BEFORE, ORIGINAL = "before", "original"
 DIRECTION = "above zero: model B takes more of it; below: model A"
 
@@ -66,17 +67,8 @@ def compared(settings: ComparedAttention, model: Model, data: Data) -> Iterator[
         facts = (*facts, "they read other tokens, so there is no map of tokens")
     names = all_names(ours)
     pair = list(dict.fromkeys([*pairs(ours, names), *pairs([in_terms(t, names) for t in theirs], names)]))
-    a, b = Intensities(names, np.zeros(0)), Intensities(names, np.zeros(0))
-    for found in intensities(first, [in_terms(t, names) for t in theirs], "texts", f"reading with {first.name}"):
-        if isinstance(found, Progress):
-            yield found
-        else:
-            a = found
-    for found in intensities(model, ours, "texts", f"reading with {model.name}"):
-        if isinstance(found, Progress):
-            yield found
-        else:
-            b = found
+    a = yield from last(intensities(first, [in_terms(t, names) for t in theirs], "texts", f"reading with {first.name}"))
+    b = yield from last(intensities(model, [in_terms(t, names) for t in ours], "texts", f"reading with {model.name}"))
     a = Intensities(names, a.value[:, matched(b.value.shape[1], a.value.shape[1])])
     yield lines(a, b, pair, facts, ours)
     yield grid(a, b, pair, facts, ours)
@@ -94,36 +86,31 @@ def matched(ours: int, theirs: int) -> list[int]:
     return [round(i * (theirs - 1) / max(1, ours - 1)) for i in range(ours)]
 
 
-def seen(model: Model, text: Text, wanted: Wanted) -> Iterator[Progress | Seen]:
-    """As `look`, with what is seen at the end alone."""
-    last = None
-    for step in look(model, text, wanted):
+def last(steps: Iterator[Progress | T]) -> Generator[Progress, None, T]:
+    """Passes on how far it has come, and returns what was found at the end."""
+    found: list[T] = []
+    for step in steps:
         if isinstance(step, Progress):
             yield step
         else:
-            last = step
-    if last is not None:
-        yield last
+            found = [step]
+    return found[0]
 
 
-def gap(model: Model, first: Model, text: Text, wanted: Wanted, facts: tuple[str, ...]) -> Iterator[Progress | AttentionMap]:
+def gap(model: Model, first: Model, text: Text, wanted: Wanted, facts: tuple[str, ...]) -> Iterator[Event]:
     """The map of one less that of the other; the layer is matched, the head has one number in both."""
     theirs = resolved(first, matched(len(blocks(model.net)), len(blocks(first.net)))[wanted.layer], wanted.head, wanted.variant, wanted.masked)
-    found: list[Seen] = []
-    for one, ask in ((first, theirs), (model, wanted)):
-        for step in seen(one, text, ask):
-            if isinstance(step, Progress):
-                yield step
-            else:
-                found.append(step)
-    a, b = found
+    a = yield from last(look(first, text, theirs))
+    b = yield from last(look(model, text, wanted))
     assert a.weight is not None and b.weight is not None
     alike = a.layers == b.layers and all(x.shape == y.shape for x, y in zip(a.entropy, b.entropy, strict=True))
-    other = [[y - x for x, y in zip(p, q, strict=True)] if alike else [np.full_like(y, np.nan) for y in q] for p, q in ((a.entropy, b.entropy), (a.sink, b.sink))]
-    difference = Seen(b.weight - a.weight, b.layers, *other)
+    entropy, sink = ([y - x for x, y in zip(p, q, strict=True)] if alike else [np.full_like(y, np.nan) for y in q]
+                     for p, q in ((a.entropy, b.entropy), (a.sink, b.sink)))
+    weight = b.weight - a.weight
+    difference = Seen(weight, b.layers, entropy, sink, ended=True)
     event = drawn(text, wanted, difference, len(blocks(model.net)), DIRECTION, title=f"B − A, layer {wanted.layer}: {text.name}")
-    low, high = (np.unravel_index(int(f(difference.weight)), b.weight.shape) for f in (np.nanargmin, np.nanargmax))
-    told = [f"{text.tokens[q].strip()!r} reads {text.tokens[k].strip()!r} {difference.weight[q, k]:+.3f}" for q, k in (high, low)]  # type: ignore[index]
+    low, high = (np.unravel_index(int(f(weight)), weight.shape) for f in (np.nanargmin, np.nanargmax))
+    told = [f"{text.tokens[q].strip()!r} reads {text.tokens[k].strip()!r} {weight[q, k]:+.3f}" for q, k in (high, low)]  # type: ignore[index]
     yield replace(event, diverging=True, unit=f"B − A: {UNITS[wanted.variant]}", facts=(*facts, f"furthest apart: {'; '.join(told)}"))
 
 

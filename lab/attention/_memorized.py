@@ -14,13 +14,12 @@ from torch import Tensor
 
 from lab.attention._inputs import Text
 from lab.attention._many import mean_and_error, passes
-from lab.attention._read import Attended
+from lab.attention._read import Attended, heads_of
 from lab.attention._weights import after_first, by_segment, entropy
 from lab.data import Data
 from lab.events import Curves, Event, Grid, Progress, Table
 from lab.items import Item, choose
 from lab.trace._prompt import encode
-from lab.trace._sites import query_heads
 from models.errors import BadInput
 from models.model import Model, blocks
 
@@ -84,10 +83,10 @@ def chosen(settings: MemorizedAttention, data: Data) -> tuple[list[Item], list[G
     counts = sorted({items[n].copies for n in range(len(items)) if n not in new})
     groups = [Group("fresh", tuple(new)), *(Group("given" if c < 0 else f"{c} {'copy' if c == 1 else 'copies'}", tuple(
         n for n, i in enumerate(items) if i.copies == c and n not in new)) for c in counts)]
-    for group, setting in ((groups[0], "fresh"), (groups[-1], "items")):
-        if len(groups) < 2 or len(group.members) < 2:
-            raise BadInput(f"there are {len(group.members) if len(groups) > 1 or setting == 'fresh' else 0} {setting} texts beside the others",
-                           "a standard error needs two", "Choose more", setting=setting)
+    most = len(groups[-1].members) if len(groups) > 1 else 0
+    for count, what, setting in ((len(new), "fresh texts", "fresh"), (most, "texts that were read", "items")):
+        if count < 2:
+            raise BadInput(f"there {'is' if count == 1 else 'are'} {count or 'no'} {what}", "a standard error needs two", "Choose more", setting=setting)
     return items, groups
 
 
@@ -107,7 +106,7 @@ def memorized(settings: MemorizedAttention, model: Model, data: Data) -> Iterato
     yield Progress(0, 0, "reading the texts")
     items, groups = chosen(settings, data)
     texts = cut(model, items, settings.tokens)
-    value = np.full((len(MEASURES), len(items), len(blocks(model.net)), query_heads(model.net)), np.nan)
+    value = np.full((len(MEASURES), len(items), len(blocks(model.net)), heads_of(model)), np.nan)
 
     def reduce(found: Attended, batch: list[int], ids: Tensor, length: Tensor) -> None:
         value[:, batch, found.layer] = use(found.pattern, ids).double().cpu().numpy()
@@ -147,9 +146,10 @@ def heads(settings: MemorizedAttention, value: np.ndarray, groups: Sequence[Grou
     gap, error = difference(mine, groups[-1], groups[0])
     told = surprising(gap, error)
     count, layers = gap.shape[1], range(gap.shape[0])
-    return Grid(f"{settings.measure}: {groups[-1].name} less fresh", tuple(f"head {h}" for h in range(count)), tuple(map(str, layers)), "head", "layer",
-                gap.T, error.T, UNITS[settings.measure], "above zero: more of it on what was learned by heart; below: more on fresh text",
-                (f"{int(told.sum())} of {int((~np.isnan(gap)).sum())} heads lie beyond two standard errors; one in twenty does by chance", *facts), diverging=True)
+    return Grid(f"{settings.measure}: {groups[-1].name} less fresh", tuple(f"head {h}" for h in range(count)), tuple(map(str, layers)),
+                "head", "layer", gap.T, error.T, UNITS[settings.measure], "above zero: more of it on what was learned by heart; below: more on fresh text",
+                (f"{int(told.sum())} of {int((~np.isnan(gap)).sum())} heads lie beyond two standard errors; one in twenty does by chance", *facts),
+                diverging=True)
 
 
 def surprising(gap: Float[np.ndarray, "*more"], error: Float[np.ndarray, "*more"]) -> Bool[np.ndarray, "*more"]:
@@ -170,13 +170,13 @@ def table(value: np.ndarray, groups: Sequence[Group], copies: Sequence[int], fac
         trend.append(f"{name} {spearmanr(copies, mine[:, 0], nan_policy='omit').statistic:+.2f}")
     told_of = (f"rank correlation with the copies: {'; '.join(trend)}",) if len(set(copies)) > 2 else ()
     compared = [r for r in rows if r[7] is not None]
-    far = sum(abs(float(r[7] or 0)) > 2 for r in compared)
+    beyond = sum(abs(float(r[7] or 0)) > 2 for r in compared)
     return Table("Attention on what was learned by heart",
                  ("measure", "text", "texts", "mean", "±", "less fresh", "± of it", "over its error"),
-                 (*(f"what is measured; {'; '.join(f'{k}: {v}' for k, v in UNITS.items())}",), "how often it stood in the corpus", "how many were read",
-                  "mean over texts, layers and heads", "its standard error over texts", "its mean less that of fresh texts; above zero: more on what was learned",
+                 (f"what is measured; {'; '.join(f'{k}: {v}' for k, v in UNITS.items())}", "how often it stood in the corpus", "how many were read",
+                  "mean over texts, layers and heads", "its standard error over texts", "its mean less that of fresh texts; above zero: more on the learned",
                   "standard error of the difference", "the difference in standard errors; beyond 2 either way it is seldom chance"), tuple(rows),
-                 (f"{far} of {len(compared)} differences lie beyond two standard errors; one in twenty does by chance", *told_of, *facts),
+                 (f"{beyond} of {len(compared)} differences lie beyond two standard errors; one in twenty does by chance", *told_of, *facts),
                  "fresh texts are what the others are compared with")
 
 

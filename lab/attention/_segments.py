@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from models.errors import BadInput
 
@@ -139,4 +140,4 @@ def shots(text: str) -> list[str]:
                        "Give each a line of its own; in a row, write \\n", setting=SETTING)
     bounds = [0, *ends, len(text)]
     names = [f"example {i + 1}" for i in range(len(ends))] + ["query"]
-    return [name for name, a, b in zip(names, bounds, bounds[1:], strict=True) for _ in range(b - a)]
+    return [name for name, (a, b) in zip(names, pairwise(bounds), strict=True) for _ in range(b - a)]
