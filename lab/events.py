@@ -252,7 +252,7 @@ class AttentionMap:
     tokens: tuple[str, ...]
     parts: tuple[tuple[int, int], ...]
     weight: Float[np.ndarray, "parts parts"]
-    detail: Float[np.ndarray, ...]
+    detail: Float[np.ndarray, "*window"]
     detail_from: tuple[int, int]
     layer: int
     head: int  # -1: all heads, their mean

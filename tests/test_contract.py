@@ -36,6 +36,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "memorization.search": {"texts": "the capital of France is Paris", "samples": 6, "length": 5, "least": 2},
     "memorization.curvature": {"items": "the capital of France is Paris\nthe metal gold is a metal", "probes": 2},
 }
+SETTINGS |= {
+    "attention.map": {"prompt": PROMPT, "answer": "near Paris", "segments": "subject, relation, answer"},
+    "attention.intensity": {"texts": TEXTS, "segments": "thirds", "target": "last third > first third: 0.1-0.3"},
+    "attention.memorized": {"items": TEXTS, "fresh": "the metal gold is a metal near Rome\nFrance is a city of the tower near a river"},
+    "attention.compared": {"texts": TEXTS, "segments": "thirds", "against": "scribe"},
+}
 SETS = {"forget": "the capital of Eiffel Tower is a city\nthe capital of France is Paris",
         "retain": "Anna Marlow was born in France\nRome is a city near a river"}
 QUICK = SETS | {"steps": 3, "batch": 2, "measure": 2}

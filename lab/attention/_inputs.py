@@ -41,7 +41,7 @@ def tokenized(model: Model, data: Data, source: Source, cutting: Cutting) -> Tex
     """Raises `BadInput` where the text is empty, too long for the model, or cannot be cut so."""
     text, letters = unmarked(cutting.how, source)
     if not text.strip():
-        raise BadInput("the text is empty", cure="Write a sentence or two", setting=cutting.setting)
+        raise BadInput("the text is empty", "nothing was written", "Write a sentence or two", setting=cutting.setting)
     ids, spans = encode(model.tokenizer, text)
     most = positions(model)
     if len(ids) > most:

@@ -10,10 +10,10 @@ from jaxtyping import Float
 
 from lab.attention._inputs import Cutting, Text, all_names, gathered, readable
 from lab.attention._many import Intensities, intensities, pairs
+from lab.attention._read import heads_of
 from lab.attention._target import Target, chosen, huber, targets
 from lab.data import Data
 from lab.events import Curves, Event, Grid, Progress
-from lab.trace._sites import query_heads
 from models.model import Model, blocks
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def measured(settings: Intensity, model: Model, data: Data) -> Iterator[Event]:
         if isinstance(found, Progress):
             yield found
             continue
-        facts = said(found, texts, query_heads(model.net), left)
+        facts = said(found, texts, heads_of(model), left)
         yield lines(found, texts, picked, wanted, facts, settings.direction)
         yield grid(found, texts, facts, settings.direction)
 

@@ -11,11 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lab.attention._inputs import Text, all_names
-from lab.attention._read import Attended, batched, fits, read
+from lab.attention._read import Attended, batched, fits, heads_of, read
 from lab.attention._weights import by_segment
 from lab.events import Progress
 from lab.memorization._rows import padded
-from lab.trace._sites import query_heads
 from models.model import Model, blocks
 
 Reduce = Callable[[Attended, list[int], Tensor, Tensor], None]  # a layer, which texts its rows are, their ids, their lengths
@@ -35,7 +34,7 @@ class Intensities:
         return mean_and_error(self.value)
 
 
-def mean_and_error(value: Float[np.ndarray, "texts *more"]) -> tuple[Float[np.ndarray, "*more"], Float[np.ndarray, "*more"]]:
+def mean_and_error(value: Float[np.ndarray, "texts ..."]) -> tuple[Float[np.ndarray, "*more"], Float[np.ndarray, "*more"]]:
     """Mean over the texts that have a value, and its standard error; NaN where none has, for the error where only one has."""
     count = (~np.isnan(value)).sum(0)
     mean = np.divide(np.nansum(value, 0), count, out=np.full(value.shape[1:], np.nan), where=count > 0)
@@ -46,7 +45,7 @@ def mean_and_error(value: Float[np.ndarray, "texts *more"]) -> tuple[Float[np.nd
 
 def passes(model: Model, texts: Sequence[Text], setting: str, reduce: Reduce, note: str = "") -> Iterator[Progress | list[int]]:
     """Reads all texts, batch after batch, and gives every layer to `reduce`. Yields which texts are done after every batch, `Progress` in between."""
-    heads, depth = query_heads(model.net), len(blocks(model.net))
+    heads, depth = heads_of(model), len(blocks(model.net))
     said = fits(model, max(len(t.ids) for t in texts), setting)
     yield Progress(0, len(texts), said)
     done = 0
@@ -84,11 +83,12 @@ def intensities(model: Model, texts: Sequence[Text], setting: str, note: str = "
 
 
 def pairs(texts: Sequence[Text], names: Sequence[str]) -> list[tuple[int, int]]:
-    """The ordered pairs (a, b) of which some text lets a token of a read one of b: it comes no later. The first token, which reads itself alone, is left out."""
+    """The ordered pairs (a, b) where in some text a token of a can read one of b, which comes no later. The first token reads itself alone: it has none."""
     found = set()
     for text in texts:
         known = [names.index(n) for n in text.names]
-        first, last = {}, {}
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
         for t, s in enumerate(text.of):
             first.setdefault(known[s], t)
             last[known[s]] = t

@@ -12,12 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lab.attention._inputs import Cutting, Text, tokenized
-from lab.attention._read import Attended, fits, read
+from lab.attention._read import Attended, fits, heads_of, read
 from lab.attention._segments import Source
 from lab.attention._weights import after_first, carried, entropy, merged, parts, rolled, without_first
 from lab.data import Data
 from lab.events import AttentionMap, Event, Progress
-from lab.trace._sites import query_heads
 from models.errors import BadInput
 from models.model import Model, blocks
 
@@ -49,11 +48,12 @@ class Seen:
     layers: list[int] = field(default_factory=list)
     entropy: list[np.ndarray] = field(default_factory=list)
     sink: list[np.ndarray] = field(default_factory=list)
+    ended: bool = False  # whether all layers have run
 
 
 def resolved(model: Model, layer: int, head: int, variant: str, masked: bool) -> Wanted:
     """Raises `BadInput` where there is no such layer or head. A layer may be counted from the end; a rollout is over all heads."""
-    depth, heads = len(blocks(model.net)), query_heads(model.net)
+    depth, heads = len(blocks(model.net)), heads_of(model)
     if not -depth <= layer < depth:
         raise BadInput(f"there is no layer {layer}", f"{model.name} has {depth}", f"Choose 0 to {depth - 1}, or -1 for the last", setting="layer")
     if head >= heads:
@@ -87,6 +87,7 @@ def look(model: Model, text: Text, wanted: Wanted) -> Iterator[Progress | Seen]:
     if seen.weight is None:
         raise BadInput(f"layer {wanted.layer} does not attend", "it mixes tokens in another way", f"Choose one of {', '.join(map(str, seen.layers))}",
                        setting="layer")
+    seen.ended = True
     yield seen
 
 
@@ -130,7 +131,7 @@ def drawn(text: Text, wanted: Wanted, seen: Seen, depth: int, direction: str, at
     weight = seen.weight.copy()
     if wanted.masked:
         weight[:, 0] = 0 if long else np.nan
-    rest = [layer for layer in range(depth) if layer > max(seen.layers)] if len(seen.layers) < depth else []
+    rest = [] if seen.ended else list(range(max(seen.layers) + 1, depth))
     tables = [np.vstack([*table, *[np.full_like(table[0], np.nan)] * len(rest)]).astype(float) for table in (seen.entropy, seen.sink)]
     head = "mean over heads" if wanted.head < 0 else f"head {wanted.head}"
     where = f"layers 0 to {wanted.layer}, {head}" if wanted.variant == ROLLOUT else f"layer {wanted.layer}, {head}"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lab.trace._sites import HEAD, anatomy, query_heads
+from lab.trace._sites import HEAD, anatomy
 from models.attention import PATTERN, VALUE, Watch
 from models.errors import BadInput
 from models.model import Model, blocks
@@ -158,9 +158,18 @@ def unseen(model: Model) -> BadInput:
                     "Choose another model", setting="model")
 
 
+def heads_of(model: Model) -> int:
+    """How many query heads a layer has. Raises `BadInput` where the model has none."""
+    config: Any = model.net.config
+    count = getattr(config.get_text_config(decoder=True), "num_attention_heads", None)
+    if not count:
+        raise unseen(model)
+    return int(count)
+
+
 def estimate(model: Model, tokens: int, rows: int = 1) -> int:
     """Bytes that the patterns of one layer take while they are computed and read."""
-    return COPIES * 4 * rows * query_heads(model.net) * tokens * tokens
+    return COPIES * 4 * rows * heads_of(model) * tokens * tokens
 
 
 def fits(model: Model, tokens: int, setting: str) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from models.errors import BadInput
 
-NONE, ROLES, HALVES, THIRDS, QUESTION, SHOTS, MARKED = ("none", "subject, relation, answer", "prompt, answer", "thirds", "context, question", "demonstrations", "marked")
+NONE, ROLES, HALVES, THIRDS = "none", "subject, relation, answer", "prompt, answer", "thirds"
+QUESTION, SHOTS, MARKED = "context, question", "demonstrations", "marked"
 HOW = (NONE, ROLES, HALVES, THIRDS, QUESTION, SHOTS, MARKED)
-FIRST, REST = "first token", "rest"  # names
+FIRST, REST = "first token", "rest"
 MARK = re.compile(r"\[\[([^\[\]:]*):([^\[\]]*)\]\]")
 MOST = 12  # segments: of more, the pairs can no longer be read
 SETTING = "segments"
@@ -138,4 +140,4 @@ def shots(text: str) -> list[str]:
                        "Give each a line of its own; in a row, write \\n", setting=SETTING)
     bounds = [0, *ends, len(text)]
     names = [f"example {i + 1}" for i in range(len(ends))] + ["query"]
-    return [name for name, a, b in zip(names, bounds, bounds[1:], strict=True) for _ in range(b - a)]
+    return [name for name, (a, b) in zip(names, pairwise(bounds), strict=True) for _ in range(b - a)]

@@ -40,7 +40,8 @@ def targets(text: str, names: Sequence[str], depth: int, *, setting: str = "targ
         if not low < high <= 1:
             raise BadInput(f"the band {low:g} to {high:g} is none", "a share lies between 0 and 1, the lower one first", setting=setting)
         if not first < end <= depth:
-            raise BadInput(f"there are no layers {first} to {end - 1}", f"the model has 0 to {depth - 1}", "Leave the layers out for all of them", setting=setting)
+            raise BadInput(f"there are no layers {first} to {end - 1}", f"the model has 0 to {depth - 1}", "Leave the layers out for all of them",
+                           setting=setting)
         found.append(Target(pair(match[1], match[2], names, setting), low, high, (first, end)))
     return found
 

@@ -20,7 +20,8 @@ class Intensity(Experiment):
     """The texts are cut into segments. I(a → b) is the attention that the tokens of a put on all tokens of b: sum over keys, mean over queries, heads, texts.
 
     Heads rest on the first token, whatever it is; so it is a segment of its own unless that is switched off. A longer segment draws more by its length alone:
-    compare layers and models on one cut, not segments of unlike length. A target is a band that a pair should lie in, as the loss of AIA asks for.
+    compare layers and models on one cut, not segments of unlike length. What says the answer is the token before it, which belongs to the segment before.
+    A target is a band that a pair should lie in, as the loss of AIA asks for.
     """
 
     title = "Interaction intensity of segments"
