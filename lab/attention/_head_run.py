@@ -16,7 +16,6 @@ from lab.attention._head_texts import Texts, answers, repeated
 from lab.attention._head_views import Heads, view
 from lab.data import Data
 from lab.events import Event, Progress
-from lab.trace._sites import query_heads
 from models.errors import BadInput
 from models.model import Model, blocks
 
@@ -30,11 +29,12 @@ def run(settings: HeadScores, model: Model, data: Data) -> Iterator[Event]:
     """Yields the chosen figure after every batch and every layer."""
     yield Progress(0, 0, "drawing random tokens")
     texts = repeated(model, settings.length, settings.sequences, settings.seed)
-    heads = Heads(settings, len(blocks(model.net)), query_heads(model.net))
     ablates = settings.show != "score"
     asked = answers(settings, model, data) if ablates and settings.on == "answers" else texts
     seen: list[Seen] = []
     for done, batch in read(model, texts):
+        if not seen:
+            heads = Heads(settings, len(blocks(model.net)), next(iter(batch.patterns.values())).shape[1])
         seen.append(batch)
         heads.scored(measured(settings, texts, seen))
         if settings.score != COPY:
