@@ -1,5 +1,5 @@
-"""Who talks to whom: where the heads of a model look, what they carry, and what changes with memory."""
+"""Who reads whom? Experiments about attention: maps, heads, parts of a text, and how they come into being."""
 
 from lab.events import AttentionMap, Curves, Grid, Scatter, Table
 
-ENDS_WITH = (Grid, Curves, Scatter, Table, AttentionMap)
+ENDS_WITH = (AttentionMap, Grid, Curves, Scatter, Table)
