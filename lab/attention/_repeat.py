@@ -43,7 +43,7 @@ def live(settings: Repetition, known: Mapping[str, Any]) -> Iterator[Event]:
     corpus = Corpus(settings.seed, settings.steps, settings.share, settings.pool, settings.control)
     trainer, points, floor = Trainer(corpus), list[Point](), table_loss(corpus.table, corpus.held)
     told = bundled(settings, known)
-    for point in train(trainer, min(grid.EVERY, max(1, settings.steps // 10))):
+    for point in train(trainer, min(grid.EVERY, max(1, settings.steps // 5))):
         if point is None:
             yield Progress(trainer.done, settings.steps, f"step {trainer.done} of {settings.steps}")
         else:
