@@ -54,6 +54,12 @@ def save(done: dict[str, Any], path: Path = GRID) -> None:
     draft.replace(path)
 
 
+def keep(done: dict[str, Any]) -> None:
+    """The figures and their page, so that who interrupts it finds both as they stand."""
+    save(done)
+    GRID.with_name("README.md").write_text(page(done))
+
+
 def short(cell: dict[str, Any]) -> dict[str, Any]:
     return {k: float(f"{v:.6g}") if isinstance(v, float) else v for k, v in cell.items()}
 
@@ -109,8 +115,8 @@ def main() -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # for the workers, before they import torch
     done = load()
     if not asked.page:
-        work([c for c in cells() if c.key not in done][: asked.most], done, asked.workers, save)
-    GRID.with_name("README.md").write_text(page(done))
+        work([c for c in cells() if c.key not in done][: asked.most], done, asked.workers, keep)
+    keep(done)
 
 
 if __name__ == "__main__":

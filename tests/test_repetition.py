@@ -216,7 +216,7 @@ def test_a_miniature_runs_streams_learns_and_repeats():
 def test_without_a_pool_there_is_no_line_of_it():
     for settings in (Repetition(pool=0, steps=1), Repetition(pool=8, steps=1, control=True)):
         last = list(settings.run(None, None))[-1]
-        assert "the repeated documents" not in last.lines and not np.isnan(last.value).any()
+        assert "the repeats themselves" not in last.lines and not np.isnan(last.value).any()
 
 
 def test_closed_it_stops_training(monkeypatch):
@@ -254,8 +254,10 @@ def test_the_verdict_by_hand():
     assert (found.arm, found.reads, found.seeds) == ("pool 128", 75, 3)
     assert found.cost == pytest.approx(0.2) and found.cost_error == pytest.approx(0, abs=1e-9) and found.spread == pytest.approx(0.01)
     assert found.times == pytest.approx(20) and found.less == pytest.approx(0.25) and found.more == pytest.approx(0.15) and found.reproduces
-    first, second, third = verdict(known, 0.5)
-    assert "intermediate repetition reproduces" in first and "+0.200" in first and "at the same point: reproduces" in second and "0.010 nats" in third
+    worst, sides, copying_, rose = verdict(known, 0.5)
+    assert "pool 128 (75 reads" in worst and "+0.200 ± 0.000 nats" in worst and "20.0 times the spread of 3 seeds" in worst
+    assert sides == "0.250 better with fewer reads and 0.150 better with more: a peak at intermediate repetition reproduces"
+    assert "+0.0300" in copying_ and copying_.endswith("reproduces") and "0.010 nats" in rose and "does not reproduce" in rose
 
 
 @pytest.mark.parametrize(("means", "spread"), [
@@ -264,13 +266,18 @@ def test_the_verdict_by_hand():
     ({None: 2.0, 8192: 1.95, 128: 1.97, 2: 1.96}, 0.01),  # a peak that costs nothing
     ({None: 2.0, 128: 2.2}, 0.01)])  # nothing on either side of it
 def test_what_does_not_reproduce_is_told(means, spread):
-    assert "intermediate repetition does not reproduce" in verdict(made(means, spread), 0.5)[0]
+    assert "intermediate repetition does not reproduce" in verdict(made(means, spread), 0.5)[1]
 
 
 def test_copying_that_is_worst_elsewhere_or_hardly_is_told():
     means = {None: 2.0, 8192: 1.95, 128: 2.2, 2: 2.05}
-    assert "not where held-out loss is worst" in verdict(made(means, copy={2: 0.06}), 0.5)[1]
-    assert "within the noise" in verdict(made(means, copy={128: 0.0205}), 0.5)[1]
+    assert "not where held-out loss is worst" in verdict(made(means, copy={2: 0.06}), 0.5)[2]
+    assert "within the noise" in verdict(made(means, copy={128: 0.0205}), 0.5)[2]
+    one = {key: c for key, c in made(means).items() if c["seed"] == 0}
+    assert "of one seed" in verdict(one, 0.5)[0] and "does not reproduce" in verdict(one, 0.5)[1]
+    assert "does not reproduce" in verdict(made(means), 0.5)[3]
+    risen = {key: c | {"rise": 0.05} for key, c in made(means).items()}
+    assert verdict(risen, 0.5)[3].endswith("midway reproduces")
     assert "no control" in verdict(made({128: 2.2}), 0.5)[0]
 
 

@@ -78,17 +78,17 @@ def curves(settings: Repetition, corpus: Corpus, points: list[Point], floor: flo
     """Every loss by step; the pool has no line where there is none."""
     lines: dict[str, list[Loss]] = {"held-out chains": [p.held for p in points], "copying": [p.copy for p in points]}
     if len(corpus.pool_docs):
-        lines["the repeated documents"] = [p.pool for p in points]
+        lines["the repeats themselves"] = [p.pool for p in points]
     value = [[loss.mean for loss in line] for line in lines.values()] + [[floor] * len(points)]
     error = [[loss.error for loss in line] for line in lines.values()] + [[float("nan")] * len(points)]
-    return Curves(f"A net grown from nothing: {about(corpus)}", (*lines, "floor of the held-out chains: the true table"),
+    return Curves(f"A net grown from nothing: {about(corpus)}", (*lines, "floor: the true table"),
                   np.array([p.step for p in points], float), "steps of training", np.array(value), np.array(error),
                   "nats a token; band: standard error over documents", settings.direction, facts)
 
 
 def ended(points: list[Point], floor: float, corpus: Corpus) -> tuple[str, ...]:
     last = points[-1]
-    pool = f"; the repeated documents {last.pool.mean:.3f}" if len(corpus.pool_docs) else ""
+    pool = f"; the repeats themselves {last.pool.mean:.3f}" if len(corpus.pool_docs) else ""
     rise = grid.largest_rise([p.held.mean for p in points])
     return (f"after {last.step} steps: held-out chains {last.held.mean:.3f}, {last.held.mean - floor:.3f} over the floor; copying {last.copy.mean:.4f}{pool}",
             f"on its way the held-out loss rose by {rise:.3f} at most above its least value before")

@@ -123,11 +123,11 @@ def drawn(found: Mapping[str, Any], share: float, facts: tuple[str, ...]) -> Cur
     groups = arms(found, share)
     control, repeated = groups.pop("unique only", {}), list(groups.values())
     x = np.log2([next(iter(g.values()))["reads"] for g in repeated])
-    lines = {"held-out chains": ("held", repeated), "unique documents alone, no repeats": ("held", [control] * len(x)),
-             "the repeated documents": ("pool loss", repeated), "copying": ("copy", repeated)}
+    lines = {"held-out chains": ("held", repeated), "control, no repeats": ("held", [control] * len(x)),
+             "the repeats themselves": ("pool loss", repeated), "copying": ("copy", repeated)}
     value = [[float(values(g, name).mean()) if g else np.nan for g in row] for name, row in lines.values()]
     error = [[deviation(values(g, name)) for g in row] for name, row in lines.values()]
     return Curves(
-        f"What repetition costs: {share:.0%} of the chain documents are repeats", (*lines, "the true table, with no end of documents"), x,
+        f"What repetition costs: {share:.0%} of the chain documents are repeats", (*lines, "the true table"), x,
         "a repeated document was read 2^x times (0: every document once)", np.array([*value, [entropy()] * len(x)]), np.array([*error, [np.nan] * len(x)]),
         "nats a token after training; band: standard deviation over seeds", DIRECTION, facts)

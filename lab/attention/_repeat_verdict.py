@@ -11,6 +11,7 @@ import numpy as np
 from lab.attention._repeat_grid import arms, deviation, values
 
 CLEAR = 3.0  # seed spreads that a difference has to have
+RISEN = 0.02  # nats that a loss has to rise, in every run of an arm
 
 
 @dataclass(frozen=True)
@@ -63,24 +64,29 @@ def peak(found: Mapping[str, Any], share: float, name: str) -> Peak | None:
 
 
 def verdict(found: Mapping[str, Any], share: float) -> tuple[str, ...]:
-    """Sentences, with every figure that they rest on."""
+    """Short sentences, with every figure that they rest on."""
     held, copy = peak(found, share, "held"), peak(found, share, "copy")
     if held is None or copy is None:
         return (f"{share:.0%} repeats: the grid holds no control with a pool beside it yet",)
     groups = arms(found, share)
-    rise = {arm: values(groups[arm], "rise").max() for arm in (held.arm, "unique only")}
-    said = "reproduces" if held.reproduces else "does not reproduce"
-    lines = [
-        f"{share:.0%} repeats: held-out loss is worst with {held.arm} ({held.reads:,.0f} reads): {held.cost:+.3f} ± {held.cost_error:.3f} nats over the "
-        f"control, {held.times:.1f} times the seed spread; {side(held)}. A peak at intermediate repetition {said}",
-        f"{share:.0%} repeats: copy loss is worst with {copy.arm}: {copy.cost:+.4f} nats over the control, {copy.times:.1f} times the seed spread; "
-        + (f"at the same point: {'reproduces' if copy.times > CLEAR else 'within the noise'}" if copy.arm == held.arm else "not where held-out loss is worst"),
-        f"{share:.0%} repeats: on its way held-out loss never rose by more than {rise[held.arm]:.3f} nats with {held.arm}, and by "
-        f"{rise['unique only']:.3f} in the control ({held.seeds} seeds)"]
-    return tuple(lines)
+    rises = values(groups[held.arm], "rise")
+    same = ("reproduces" if copy.times > CLEAR else "within the noise") if copy.arm == held.arm else "not where held-out loss is worst"
+    return (
+        f"held-out loss is worst with {held.arm} ({held.reads:,.3g} reads of each): {against(held, 3)}",
+        f"{side(held)}: a peak at intermediate repetition {'reproduces' if held.reproduces else 'does not reproduce'}",
+        f"copy loss is worst with {copy.arm}: {against(copy, 4)}: {same}",
+        f"on its way held-out loss rose by {rises.max():.3f} nats at most with {held.arm}, by {values(groups['unique only'], 'rise').max():.3f} in the "
+        f"control: a rise midway {'reproduces' if rises.min() > RISEN else 'does not reproduce'}")
+
+
+def against(found: Peak, places: int) -> str:
+    """What it costs against the control, in nats and in spreads of the seeds."""
+    if found.seeds < 2:
+        return f"{found.cost:+.{places}f} nats over the control, of one seed, whose spread nobody knows"
+    return f"{found.cost:+.{places}f} ± {found.cost_error:.{places}f} nats over the control, {found.times:.1f} times the spread of {found.seeds} seeds"
 
 
 def side(found: Peak) -> str:
     """In words, what fewer and more repetitions are."""
-    parts = [f"{value:.3f} better with {name}" for value, name in ((found.less, "fewer reads"), (found.more, "more reads")) if not np.isnan(value)]
+    parts = [f"{value:.3f} better with {name}" for value, name in ((found.less, "fewer reads"), (found.more, "more")) if not np.isnan(value)]
     return " and ".join(parts) if parts else "no other pool was run"
