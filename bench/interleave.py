@@ -31,7 +31,7 @@ SEEDS = (0, 1, 2)
 CONDITIONS = ("none", "single", "random", "shuffled")
 SPLITS = ("train", "tone", "new")
 TUNED = {"all weights": 3e-4, "adapters": 3e-3}  # learning rates
-TUNING = 80  # steps
+TUNING = 60  # steps
 PAIRS = 12  # batches whose gradients are compared
 
 Parts = dict[str, Any]

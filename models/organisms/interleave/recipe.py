@@ -26,7 +26,7 @@ class Recipe:
     tasks: tuple[str, ...] = TASKS
     targets: str = "none"
     aia: float = 1.0
-    steps: int = 320
+    steps: int = 240
     layers: int = 6
     width: int = 96
     heads: int = 3

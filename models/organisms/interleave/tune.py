@@ -49,12 +49,11 @@ class Adapted(nn.Module):
         self.router = drawn(EXPERTS, base.in_features) if decoupled else None
 
     def forward(self, x: Tensor) -> Tensor:
-        parts = torch.einsum("rti,edi,eod->rteo", x, self.down, self.up) * (ALPHA / RANK) if self.decoupled else None
-        if parts is None or self.router is None:
-            return self.base(x) + x @ self.down[0].T @ self.up[0].T * (ALPHA / RANK)
-        shares = (x @ self.router.T).softmax(-1)
-        words = (shares[..., None] * parts[:, :, 1:]).sum(2)
-        return self.base(x) + torch.where(self.kinds.picture[..., None], parts[:, :, 0], words)
+        low = (x @ self.down.flatten(0, 1).T).unflatten(-1, (-1, RANK))  # (rows, tokens, experts, rank)
+        if self.router is not None:
+            picture = self.kinds.picture[..., None].to(x.dtype)
+            low = low * torch.cat([picture, (1 - picture) * (x @ self.router.T).softmax(-1)], -1)[..., None]
+        return self.base(x) + low.flatten(-2) @ self.up.transpose(1, 2).flatten(0, 1) * (ALPHA / RANK)
 
 
 class Tuner:
