@@ -27,9 +27,12 @@ def new_net(recipe: Recipe) -> Any:
         num_attention_heads=recipe.heads, num_key_value_heads=recipe.heads, head_dim=recipe.width // recipe.heads,
         max_position_embeddings=LONGEST, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0, pad_token_id=0, initializer_range=0.02,
     )
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
-        return Qwen3ForCausalLM(config)
+    net: Any = Qwen3ForCausalLM(config)
+    generator = torch.Generator().manual_seed(recipe.seed)  # not torch's own, which other threads may be drawing from
+    with torch.no_grad():
+        for p in net.parameters():
+            p.normal_(0.0, config.initializer_range, generator=generator) if p.ndim == 2 else p.fill_(1.0)
+    return net
 
 
 @dataclass(frozen=True)
@@ -89,13 +92,22 @@ class Trainer:
     def step(self) -> Step:
         seen = Step({}, {}, {})
         for task in self.train:
-            loss, found = forward(self.net, self.draw(task))
-            seen.loss[task], seen.intensity[task], seen.aia[task] = loss.item(), found.tolist(), 0.0
-            if task in self.targets:
-                pull = aia_loss(found, self.targets[task], deltas(task, len(found)))
-                seen.aia[task] = pull.item()
-                loss = loss + self.recipe.aia * WEIGHT[task] * pull
-            loss.backward()
+            self.read(task, seen)
+        self.update()
+        return seen
+
+    def read(self, task: str, seen: Step) -> None:
+        """Adds the gradients of one batch of `task`, and to `seen` what it saw."""
+        loss, found = forward(self.net, self.draw(task))
+        seen.loss[task], seen.intensity[task], seen.aia[task] = loss.item(), found.tolist(), 0.0
+        if task in self.targets:
+            pull = aia_loss(found, self.targets[task], deltas(task, len(found)))
+            seen.aia[task] = pull.item()
+            loss = loss + self.recipe.aia * WEIGHT[task] * pull
+        loss.backward()
+
+    def update(self) -> None:
+        """One step of both optimizers with the gradients that were added up."""
         nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         for optimizer, lr in zip(self.optimizers, (self.recipe.lr_matrix, self.recipe.lr_rest), strict=True):
             for group in optimizer.param_groups:
@@ -103,7 +115,6 @@ class Trainer:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.done += 1
-        return seen
 
 
 def train(recipe: Recipe, targets: Targets, show: Callable[[int, Step], None] = lambda *_: None) -> Any:
