@@ -36,6 +36,21 @@ def deltas(task: str, layers: int) -> Tensor:
     return torch.tensor([0.2 if d < 10 / 30 else 0.1 if d < 25 / 30 else 0.05 for d in depth])
 
 
+def published(task: str, layers: int) -> Tensor:
+    """(layers,): the targets for Janus-Pro, 0 to 1, scaled to `layers` by depth. They are its own: another net has other segments."""
+    depth = [(layer + 0.5) / layers for layer in range(layers)]
+    if task == GENERATION:
+        return torch.tensor([0.4 if d < 25 / 30 else 0.2 for d in depth])
+    return torch.tensor([(0.1, 0.15, 0.3, 0.2)[int(4 * d)] for d in depth])
+
+
+def even(queries: Tensor, keys: Tensor) -> float:
+    """The intensity of attention that is spread evenly over all tokens up to its own."""
+    tokens = queries.shape[1]
+    flat = torch.ones(tokens, tokens).tril()
+    return float(intensity([(flat / flat.sum(1, keepdim=True)).expand(len(queries), 1, -1, -1)], queries, keys))
+
+
 def open_patterns(net: nn.Module) -> None:
     """Makes `net` show its attention patterns, with gradients: fused attention has none to show."""
     net.set_attn_implementation("eager")  # type: ignore[operator]

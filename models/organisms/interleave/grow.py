@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from models.organisms.interleave.aia import published
 from models.organisms.interleave.pictures import palette, pictures
 from models.organisms.interleave.recipe import GENERATION, TASKS, UNDERSTANDING, Recipe, single
 from models.organisms.interleave.scores import forced
@@ -40,6 +41,9 @@ def aims(recipe: Recipe, alone: Measured) -> Targets:
     for task in TASKS:
         if recipe.targets == "none" or task not in recipe.tasks:
             continue
+        if recipe.targets == "published":
+            found[task] = published(task, recipe.layers)
+            continue
         mine = torch.tensor(alone[task], dtype=torch.float32)
         if recipe.targets == "random":
             mine = mine.min() + (mine.max() - mine.min()) * torch.rand(len(mine), generator=generator)
@@ -52,7 +56,7 @@ def aims(recipe: Recipe, alone: Measured) -> Targets:
 def grow(recipe: Recipe, folder: Path, show: Show = nobody) -> None:
     """Grows `recipe` into `folder`; where it has targets, nets of one task alone are grown first, to measure them."""
     started, alone = time.process_time(), {}
-    for task in recipe.tasks if recipe.targets != "none" else ():
+    for task in recipe.tasks if recipe.targets not in ("none", "published") else ():
         other = single(recipe, task)
         alone |= measure(train(other, {}, lambda step, seen, name=other.name: show(name, step, seen)), (task,))  # type: ignore[misc]
     net = train(recipe, aims(recipe, alone), lambda step, seen: show(recipe.name, step, seen))

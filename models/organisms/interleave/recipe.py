@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 UNDERSTANDING, GENERATION = "understanding", "generation"
 TASKS = (UNDERSTANDING, GENERATION)
-TARGETS = ("none", "single", "random", "shuffled")
+TARGETS = ("none", "single", "random", "shuffled", "published")
 WEIGHT = {GENERATION: 5.0, UNDERSTANDING: 10.0}  # of the AIA term, as Zheng et al. 2025 (arXiv 2511.22663) set them
 
 
@@ -16,7 +16,8 @@ class Recipe:
 
     `tasks` are trained at once, `batch` rows of each in every step, so that a net of both tasks reads as much of each as a net of one alone.
     `targets` says what the AIA term pulls the interaction intensities to: "none" leaves it out, "single" takes those of nets of one task alone (same
-    seed), "random" draws each layer's from the range of these, "shuffled" puts these in another order of layers. `aia` scales the published weights.
+    seed), "random" draws each layer's from the range of these, "shuffled" puts these in another order of layers, "published" takes those
+    of Janus-Pro. `aia` scales the published weights.
     """
 
     name: str
