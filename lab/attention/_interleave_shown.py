@@ -33,9 +33,9 @@ def intensity(settings: Interleave) -> Event:
     apart = {net: [float(v) for v in np.abs(values - aim).mean(1)] for net, values in found.items() if net != "alone"}
     both = [float(np.corrcoef(a, b)[0, 1]) for a, b in zip(intensities("none", task), intensities("none", OTHER[task]), strict=True)]
     facts = (f"share of attention from where {task} writes its answer to {READS[task]}, over all trained pictures",
-             f"the band is the standard deviation over {seeds()}; attention spread evenly would give {figures()['even'][task]:.3f}",
-             "mean distance to the net of one task of the same seed: " + "; ".join(f"{NAMES[n]} {plus_minus(v)}" for n, v in apart.items()),
-             f"correlation over layers of both tasks' intensities, in the net of both tasks without the term: {plus_minus(both, 2)}; the paper finds it negative")
+             f"the band is the standard deviation over {seeds()}; attention that is spread evenly has {figures()['even'][task]:.3f}",
+             "mean distance to the nets of one task, seed by seed: " + "; ".join(f"{NAMES[n]} {plus_minus(v)}" for n, v in apart.items()),
+             f"correlation over layers of both tasks' intensities, without the term: {plus_minus(both, 2)}; the paper finds it negative")
     return Curves(f"Attention to the other modality: {task}", tuple(NAMES[n] for n in found), np.arange(aim.shape[1], dtype=float), "layer",
                   np.stack([v.mean(0) for v in found.values()]), np.stack([spread(v) for v in found.values()]), "share of attention", direction, facts)
 
