@@ -92,7 +92,7 @@ def tuned(condition: str, seed: int, task: str, way: str, steps: int = TUNING) -
     tuner = Tuner(net, way, rows(task, fresh), rows(other, old), lr=TUNED["all weights" if way == WAYS[0] else "adapters"], seed=seed)
     for _ in range(steps):
         tuner.step()
-    found = {}
+    found: dict[str, float] = {}
     for when, which in (("before", net), ("after", tuner.net.eval())):
         for what, rows_ in (("learned", rows(task, fresh)), ("intra-modal", rows(task, old)), ("inter-modal", rows(other, old))):
             nll, right, _ = forced(which, rows_)

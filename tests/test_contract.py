@@ -36,6 +36,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "memorization.search": {"texts": "the capital of France is Paris", "samples": 6, "length": 5, "least": 2},
     "memorization.curvature": {"items": "the capital of France is Paris\nthe metal gold is a metal", "probes": 2},
 }
+SETTINGS["attention.interleave"] = {"show": "grow: intensity", "targets": "published", "steps": 2, "batch": 2}
 SETS = {"forget": "the capital of Eiffel Tower is a city\nthe capital of France is Paris",
         "retain": "Anna Marlow was born in France\nRome is a city near a river"}
 QUICK = SETS | {"steps": 3, "batch": 2, "measure": 2}

@@ -27,16 +27,17 @@ ALONE = {GENERATION: [0.1, 0.5], UNDERSTANDING: [0.9, 0.7]}
 
 
 def of(split):
-    return [p for p in pictures() if split == p.split]
+    return [p for p in pictures() if p.split == split]
 
 
 # ---- pictures and texts
 
 
 def test_pictures_are_what_their_readme_says():
-    assert list(map(len, map(of, ("train", "tone", "new")))) == [310, 16, 24]
+    counts = {split: len(of(split)) for split in ("train", "tone", "new")}
+    assert counts == {"train": 310, "tone": 16, "new": 24}
     assert len({p.cells for p in pictures()}) == len({p.caption for p in pictures()}) == 350
-    assert all(len(p.cells) == CELLS and 0 <= min(p.cells) and max(p.cells) < COLOURS for p in pictures()) and len(palette()) == COLOURS
+    assert all(len(p.cells) == CELLS and min(p.cells) >= 0 and max(p.cells) < COLOURS for p in pictures()) and len(palette()) == COLOURS
     known = {w for p in of("train") for w in p.caption.split()}
     assert all(set(p.caption.split()) <= known for p in of("tone") + of("new"))
     trained = {p.caption for p in of("train")}
@@ -201,14 +202,14 @@ def test_scores_by_hand():
 def test_bundled_nets_do_now_what_their_figures_say(name):
     model, condition = catalog.load(name, device="cpu"), {"interleave": "none", "interleave-aia": "single"}[name]
     assert name not in [e.name for e in catalog.entries()] and model.source == f"organism:{name}"
-    figures = bundled.figures()
+    figures, net = bundled.figures(), model.skeleton()
     for split in ("tone", "new"):
-        for score, value in scores(model.net, of(split), TASKS).items():
+        for score, value in scores(net, of(split), TASKS).items():
             assert value == pytest.approx(figures["scores"][condition][split][score][0], abs=2e-3), score
     for task in TASKS:
-        assert forced(model.net, rows(task, of("train")))[2] == pytest.approx(bundled.intensities(condition, task)[0].tolist(), abs=1e-3)
+        assert forced(net, rows(task, of("train")))[2] == pytest.approx(bundled.intensities(condition, task)[0].tolist(), abs=1e-3)
     chosen = of("train")[::10]
-    assert np.mean([s == p.caption for s, p in zip(captions(model.net, chosen), chosen, strict=True)]) >= 0.9
+    assert np.mean([s == p.caption for s, p in zip(captions(net, chosen), chosen, strict=True)]) >= 0.9
     text = "<pic> " + " ".join(f"<p{c}>" for c in chosen[0].cells) + " </pic> " + chosen[0].caption
     assert model.tokenizer(text).input_ids == rows(UNDERSTANDING, chosen[:1]).ids[0, : 3 + CELLS + len(chosen[0].caption.split())].tolist()
 

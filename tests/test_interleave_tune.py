@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from models.organisms.interleave.aia import open_patterns
 from models.organisms.interleave.pictures import pictures
 from models.organisms.interleave.recipe import GENERATION, JOINT, TASKS, UNDERSTANDING
 from models.organisms.interleave.tokens import rows
@@ -19,7 +20,9 @@ CHOSEN = pictures()[:8]
 
 @pytest.fixture
 def net():
-    return new_net(SMALL).eval().requires_grad_(False)
+    made = new_net(SMALL).eval().requires_grad_(False)
+    open_patterns(made)
+    return made
 
 
 @pytest.mark.parametrize("way", WAYS)

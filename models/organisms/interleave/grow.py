@@ -55,7 +55,8 @@ def aims(recipe: Recipe, alone: Measured) -> Targets:
 
 def grow(recipe: Recipe, folder: Path, show: Show = nobody) -> None:
     """Grows `recipe` into `folder`; where it has targets, nets of one task alone are grown first, to measure them."""
-    started, alone = time.process_time(), {}
+    started = time.process_time()
+    alone: dict[str, list[float]] = {}
     for task in recipe.tasks if recipe.targets not in ("none", "published") else ():
         other = single(recipe, task)
         alone |= measure(train(other, {}, lambda step, seen, name=other.name: show(name, step, seen)), (task,))  # type: ignore[misc]

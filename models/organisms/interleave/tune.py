@@ -100,6 +100,7 @@ def distance(teacher: Any, student: Any, batch: Rows) -> Tensor:
 def conflict(net: Any, batches: list[tuple[Rows, Rows]], forward: Callable[[Any, Rows], tuple[Tensor, Tensor]]) -> Tensor:
     """(batches, layers): cosine, -1 to 1, of the gradients of the losses of two tasks, over all weights of a layer; below 0 they pull apart."""
     own: Any = copy.deepcopy(net).requires_grad_(True)
+    open_patterns(own)
     found = []
     for pair in batches:
         grads = []
