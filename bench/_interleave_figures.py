@@ -66,7 +66,7 @@ def figures(parts: Parts) -> Parts:
         "scores": {net: {split: {score: [score_of(net, split, score, s) for s in seeds] for score in ABOUT} for split in SPLITS} for net in nets},
         "tuning_steps": TUNING,
         "further": {task: {way: {key: [round(parts[f"tune {task}, {way}, none-{s}"][key], 5) for s in seeds]
-                                 for key in parts[f"tune {task}, {way}, none-{seeds[0]}"]} for way in WAYS} for task in TASKS},
+                                 for key in parts[f"tune {task}, {way}, none-{seeds[0]}"]} for way in ("before", *WAYS)} for task in TASKS},
         "gradients": {c: [cosines(parts[f"gradients {c}-{s}"]) for s in seeds] for c in ("none", "single")},
     }
 

@@ -63,25 +63,28 @@ def verdict(net: str) -> str:
 
 
 def forgetting(settings: Interleave) -> Event:
+    """A row a way; what is forgotten is measured against the same net before."""
     task = settings.task
     further = figures()["further"][task]
     columns = ("trained further", "learned", "learned: loss", "intra-modal forgetting", "inter-modal forgetting", "intra-modal: accuracy lost",
                "inter-modal: accuracy lost")
     about = ("how: all weights, or low-rank adapters on the MLPs of the frozen net, shared by both modalities or one set for each (a mixture of experts for "
-             "words); distilled: held to the old net's predictions in the other task", f"accuracy in {task} of the pictures that it learned, after",
+             "words); distilled: held to the old net's predictions in the other task; replayed: trained on the true answers there", f"accuracy in {task} of the pictures that it learned, after",
              "nats a token of these, after; lower is better", f"rise of the loss of {task} of the pictures that it knew, in nats a token; lower is better",
              f"rise of the loss of {OTHER[task]}, which it did not train, in nats a token; lower is better",
              "the same as a fall of accuracy, 0 to 1; lower is better", "the same as a fall of accuracy, 0 to 1; lower is better")
-    rows = []
+    before = {key: np.array(value) for key, value in further["before"].items()}
+    rows = [("before", plus_minus(before["learned accuracy"]), plus_minus(before["learned nll"]), None, None, None, None)]
     for way, found in further.items():
-        f = {k: np.array(v) for k, v in found.items()}
-        rises = [plus_minus(list(f[f"{w} nll after"] - f[f"{w} nll before"])) for w in ("intra-modal", "inter-modal")]
-        falls = [plus_minus(list(f[f"{w} accuracy before"] - f[f"{w} accuracy after"])) for w in ("intra-modal", "inter-modal")]
-        rows.append((way, plus_minus(list(f["learned accuracy after"])), plus_minus(list(f["learned nll after"])), *rises, *falls))
+        if way != "before":
+            now = {key: np.array(value) for key, value in found.items()}
+            rises = [plus_minus(now[f"{w} nll"] - before[f"{w} nll"]) for w in ("intra-modal", "inter-modal")]
+            falls = [plus_minus(before[f"{w} accuracy"] - now[f"{w} accuracy"]) for w in ("intra-modal", "inter-modal")]
+            rows.append((way, plus_minus(now["learned accuracy"]), plus_minus(now["learned nll"]), *rises, *falls))
     fresh = figures()["counts"]["tone"] + figures()["counts"]["new"]
     return Table(f"Trained further on {task} of {fresh} new pictures", columns, about, tuple(rows),
                  (f"mean ± standard deviation over {seeds()}; {figures()['tuning_steps']} steps each, on the net of both tasks without the term",
-                  "compare rows that learned as well: who learns less forgets less"))
+                  "compare rows that learned as well: who learns less forgets less"), "nothing is forgotten before it is trained further")
 
 
 def gradients(settings: Interleave) -> Event:

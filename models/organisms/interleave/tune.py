@@ -1,7 +1,7 @@
 """Trains a net of both tasks further on one of them: all weights, or low-rank adapters that both modalities share, or one set for each.
 
 MoDE (Wei et al. 2025, arXiv 2512.03125): adapters on the MLPs alone, a mixture of experts for words and one adapter for pictures, and a distillation loss that
-keeps what the net says of the other task.
+keeps what the net says of the other task. Its control is replay: the true answers of the same rows, with the same weight.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from models.organisms.interleave.aia import open_patterns
 from models.organisms.interleave.tokens import CLOSE, FIRST_CELL, FIRST_WORD, OPEN, SPECIAL, Rows
 
-WAYS = ("all weights", "shared adapters", "shared adapters, distilled", "decoupled adapters", "decoupled adapters, distilled")
+WAYS = ("all weights", "shared adapters", "shared adapters, replayed", "shared adapters, distilled", "decoupled adapters", "decoupled adapters, distilled")
 RANK, ALPHA, EXPERTS = 8, 16.0, 4
 KEEP, WARMTH = 0.3, 2.0  # weight of the distillation loss, and the temperature of its logits
 
@@ -57,7 +57,7 @@ class Adapted(nn.Module):
 
 
 class Tuner:
-    """`step()` trains on one batch of `rows`; `other` are rows of the other task, read by the distillation loss alone. `net` itself is not touched."""
+    """`step()` trains on one batch of `rows`; `other` are rows of the other task, for distillation and replay alone. `net` itself is not touched."""
 
     def __init__(self, net: Any, way: str, rows: Rows, other: Rows, *, lr: float, batch: int = 16, seed: int = 0) -> None:
         self.teacher, self.way, self.rows, self.other, self.batch = net, way, rows, other, batch
@@ -76,16 +76,21 @@ class Tuner:
 
     def step(self) -> float:
         """Returns the loss of the task that is trained, in nats an answer token."""
-        batch = self.draw(self.rows)
-        kept = batch.answer[:, 1:]
-        loss = nn.functional.cross_entropy(self.net(input_ids=batch.ids, use_cache=False).logits[:, :-1][kept], batch.ids[:, 1:][kept])
-        total = loss
+        loss = total = answered(self.net, self.draw(self.rows))
         if self.way.endswith("distilled"):
             total = loss + KEEP * distance(self.teacher, self.net, self.draw(self.other))
+        elif self.way.endswith("replayed"):
+            total = loss + KEEP * answered(self.net, self.draw(self.other))
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.optimizer.step()
         return loss.item()
+
+
+def answered(net: Any, batch: Rows) -> Tensor:
+    """Mean loss of the answer tokens, in nats."""
+    kept = batch.answer[:, 1:]
+    return nn.functional.cross_entropy(net(input_ids=batch.ids, use_cache=False).logits[:, :-1][kept], batch.ids[:, 1:][kept])
 
 
 def distance(teacher: Any, student: Any, batch: Rows) -> Tensor:
