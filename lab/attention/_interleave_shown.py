@@ -69,7 +69,8 @@ def forgetting(settings: Interleave) -> Event:
     columns = ("trained further", "learned", "learned: loss", "intra-modal forgetting", "inter-modal forgetting", "intra-modal: accuracy lost",
                "inter-modal: accuracy lost")
     about = ("how: all weights, or low-rank adapters on the MLPs of the frozen net, shared by both modalities or one set for each (a mixture of experts for "
-             "words); distilled: held to the old net's predictions in the other task; replayed: trained on the true answers there", f"accuracy in {task} of the pictures that it learned, after",
+             "words); distilled: held to the old net's predictions in the other task; replayed: trained on the true answers there",
+             f"accuracy in {task} of the pictures that it learned, after",
              "nats a token of these, after; lower is better", f"rise of the loss of {task} of the pictures that it knew, in nats a token; lower is better",
              f"rise of the loss of {OTHER[task]}, which it did not train, in nats a token; lower is better",
              "the same as a fall of accuracy, 0 to 1; lower is better", "the same as a fall of accuracy, 0 to 1; lower is better")
