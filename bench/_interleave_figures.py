@@ -120,5 +120,5 @@ def table(event: Any) -> Iterator[str]:
     keep = [i for i, name in enumerate(event.columns) if name != "what it is"]
     yield "| " + " | ".join(event.columns[i] for i in keep) + " |"
     yield "|---" * len(keep) + "|"
-    yield from ("| " + " | ".join(str(row[i]) for i in keep) + " |" for row in event.rows)
+    yield from ("| " + " | ".join("-" if row[i] is None else str(row[i]) for i in keep) + " |" for row in event.rows)
     yield ""
