@@ -54,7 +54,7 @@ def gain(net: str, split: str, score: str) -> np.ndarray:
     return better(figures()["about"][score]) * (np.array(all_[net][split][score]) - np.array(all_["none"][split][score]))
 
 
-def spread(values: np.ndarray, axis: int = 0) -> np.ndarray:
+def spread(values: np.ndarray, axis: int = 0) -> Any:
     """Standard deviation over seeds, of the sample; NaN for one seed."""
     return values.std(axis, ddof=1) if values.shape[axis] > 1 else np.full(values.mean(axis).shape, np.nan)
 
