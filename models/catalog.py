@@ -44,8 +44,11 @@ SUGGESTED = (
 
 
 def entries() -> list[Entry]:
-    """The organisms that stand in models/weights, by name, then the suggested hub models. Any other hub id or a folder loads as well."""
-    return [_entry(folder) for folder in _organisms().values()] + list(SUGGESTED)
+    """The organisms that stand in models/weights, by name, then the suggested hub models. Any other hub id or a folder loads as well.
+
+    An organism whose manifest says `"listed": false` is loaded by its name and not listed: it knows nothing that the pages about text ask for.
+    """
+    return [_entry(folder) for folder in _organisms().values() if _read(folder / "manifest.json").get("listed", True)] + list(SUGGESTED)
 
 
 def manifest(name: str) -> dict[str, Any]:

@@ -104,6 +104,13 @@ def test_organisms_are_found_by_standing_in_the_folder(tmp_path):
     assert model.source == "organism:scribe" and model.name == "scribe" and model.folder == catalog.WEIGHTS / "scribe"
 
 
+def test_an_organism_that_is_not_listed_is_loaded_by_its_name():
+    folder = organism("scribe")
+    (folder / "manifest.json").write_text('{"listed": false}')
+    assert all(e.kind == "hub" for e in catalog.entries())
+    assert catalog.load("scribe").source == "organism:scribe" and catalog.manifest("scribe") == {"listed": False}
+
+
 def test_the_manifest_of_an_organism_and_of_nothing_else():
     folder = organism("scribe", title="Scribe")
     assert catalog.manifest("scribe")["subjects"] == ["Peru"] and catalog.manifest("scribe") is catalog.manifest("scribe")

@@ -43,6 +43,7 @@ SETTINGS |= {
     "attention.memorized": {"items": TEXTS, "fresh": "the metal gold is a metal near Rome\nFrance is a city of the tower near a river"},
     "attention.compared": {"texts": TEXTS, "segments": "thirds", "against": "scribe"},
 }
+SETTINGS["attention.interleave"] = {"show": "grow: intensity", "targets": "published", "steps": 2, "batch": 2}
 SETS = {"forget": "the capital of Eiffel Tower is a city\nthe capital of France is Paris",
         "retain": "Anna Marlow was born in France\nRome is a city near a river"}
 QUICK = SETS | {"steps": 3, "batch": 2, "measure": 2}
