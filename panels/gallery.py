@@ -38,6 +38,10 @@ SHOWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "ruler-gaming": ("ruler.gaming", "scribe", {}),
     "attention-map": ("attention.map", "scribe", ASKED | {"segments": "subject, relation, answer"}),
     "attention-intensity": ("attention.intensity", "scribe", {}),
+    "attention-heads": ("attention.heads", "scribe", {}),
+    "attention-sharing": ("attention.sharing", "scribe", {}),
+    "attention-memorized": ("attention.memorized", "scribe", {}),
+    "attention-compared": ("attention.compared", "scribe", {"against": "scribe-oracle-a"}),
     "trace-probes": ("trace.probes", "scribe", {"property": "continent"}),
 }
 
