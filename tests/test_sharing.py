@@ -70,7 +70,7 @@ def twins(rows):
 def test_every_head_of_keys_and_values_is_found_with_channels_of_its_own(name):
     """Heads have channels of their own, as many as the config says, and keys none of the values'."""
     model = small(name)
-    for layer, parts in find(model).items():
+    for parts in find(model).values():
         for part in ("keys", "values"):
             one = parts.part(part)
             everything = sorted(one.channels.flatten().tolist())
