@@ -36,11 +36,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "memorization.search": {"texts": "the capital of France is Paris", "samples": 6, "length": 5, "least": 2},
     "memorization.curvature": {"items": "the capital of France is Paris\nthe metal gold is a metal", "probes": 2},
     "attention.heads": {"length": 8, "sequences": 3},
+    "attention.sharing": {"items": TEXTS},
 }
 SETTINGS |= {
     "attention.map": {"prompt": PROMPT, "answer": "near Paris", "segments": "subject, relation, answer"},
     "attention.intensity": {"texts": TEXTS, "segments": "thirds", "target": "last third > first third: 0.1-0.3"},
-    "attention.memorized": {"items": TEXTS, "fresh": "the metal gold is a metal near Rome\nFrance is a city of the tower near a river"},
+    "attention.memorized": {"items": "the capital of Eiffel Tower is a city near a river\nAnna Marlow was born in France near a city of the sea",
+                            "fresh": "the metal gold is a metal near Rome\nFrance is a city of the tower near a river"},
     "attention.compared": {"texts": TEXTS, "segments": "thirds", "against": "scribe"},
 }
 SETTINGS["attention.interleave"] = {"show": "grow: intensity", "targets": "published", "steps": 2, "batch": 2}
