@@ -36,7 +36,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "memorization.search": {"texts": "the capital of France is Paris", "samples": 6, "length": 5, "least": 2},
     "memorization.curvature": {"items": "the capital of France is Paris\nthe metal gold is a metal", "probes": 2},
     "attention.heads": {"length": 8, "sequences": 3},
-    "attention.sharing": {"items": TEXTS},
+    "attention.sharing": {"items": TEXTS, "most": 2},
 }
 SETTINGS |= {
     "attention.map": {"prompt": PROMPT, "answer": "near Paris", "segments": "subject, relation, answer"},
