@@ -372,7 +372,7 @@ def test_the_use_of_heads_by_hand():
 
 
 def test_memorized_passages_stand_by_copies_against_fresh_ones(scribe):
-    curves, grid, table = events("memorized", scribe, data_for(scribe), measure="entropy")
+    curves, grid, table = events("memorized", scribe, data_for(scribe), measure="entropy", show="table")
     assert curves.lines == ("fresh", "1 copy", "4 copies", "16 copies", "64 copies") and isinstance(table, Table)
     manifest = data_for(scribe).manifest
     fresh = [p["text"] for p in manifest["passages"] if p["copies"] == 0]
