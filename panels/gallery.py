@@ -35,6 +35,7 @@ SHOWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "unlearn-ssd": ("unlearn.ssd", "scribe", {}),
     "unlearn-oracle": ("unlearn.oracle", "scribe", {}),
     "ruler-scores": ("ruler.scores", "scribe", {}),
+    "ruler-depth": ("ruler.depth", "scribe", {}),
     "ruler-gaming": ("ruler.gaming", "scribe", {}),
     "attention-map": ("attention.map", "scribe", ASKED | {"segments": "subject, relation, answer"}),
     "attention-intensity": ("attention.intensity", "scribe", {}),

@@ -53,7 +53,8 @@ SETTINGS |= {name: QUICK for name in FOUND if name.startswith("unlearn.")}
 SETTINGS["unlearn.ssd"] = SETS | {"samples": 2}
 SETTINGS["unlearn.sha256"] = QUICK | {"layers": "0-1"}
 SETTINGS["unlearn.oracle"] = {"forget": "author/Amara Brandale", "retain": "country/France", "steps": 2, "batch": 2, "measure": 2}
-ORGANISM = {"unlearn.oracle"}  # nothing can be matched where no oracle was grown
+SETTINGS["ruler.depth"] = {"forget": "author/Amara Brandale", "most": 3}
+ORGANISM = {"unlearn.oracle", "ruler.depth"}  # nothing can be matched where no oracle was grown
 SETTINGS["attention.repetition"] = {"pool": 4, "steps": 4}
 each = pytest.mark.parametrize("name", FOUND)
 

@@ -46,3 +46,16 @@ def privleak(auc_model: float, auc_oracle: float) -> float:
 def harmonic(values: Sequence[float]) -> float:
     """Harmonic mean: 0 where any value is 0. Values from 0; the result lies between the least and the largest."""
     return 0.0 if min(values) <= 0 else len(values) / sum(1 / v for v in values)
+
+
+def depth(oracle: np.ndarray, model: np.ndarray, least: float = 0.05) -> np.ndarray:
+    """(items,): the unlearning depth score, 0 (intact) to 1 (erased as in the oracle); NaN where no layer tells the oracle from the full model.
+
+    `oracle` and `model` are (items, layers): what the full model's log-probability of the answer loses with the states of each (`lab.ruler._depth.drops`).
+    Over the layers where the oracle costs more than `least` nats: the mean, weighted by the oracle's, of model / oracle, clipped to 0 to 1.
+    Lee et al. 2026, arXiv 2605.24614.
+    """
+    counted = np.where(oracle > least, oracle, 0.0)
+    share = np.clip(model / np.where(oracle > least, oracle, 1.0), 0.0, 1.0)
+    total = counted.sum(1)
+    return np.divide((counted * share).sum(1), total, out=np.full(len(oracle), np.nan), where=total > 0)

@@ -29,9 +29,9 @@ def scored(settings: Scores, model: Model, data: Data) -> Iterator[Event]:
     root, oracles = first(model), []
     for name in names:
         yield Progress(0, 0, f"loading {name}")
-        oracles += [Profile(o) for o in _oracles.load(model, (name,))]
-    before = Profile(root)
-    now = before if root is model else Profile(model)
+        oracles += [Profile(o, root) for o in _oracles.load(model, (name,))]
+    before = Profile(root, root)
+    now = before if root is model else Profile(model, root)
     everyone = [before, *([] if now is before else [now]), *oracles]
     todo = [(what, step, profile) for what, step in passes(items, names) for profile in everyone]
     for i, (what, step, profile) in enumerate(todo):
