@@ -10,7 +10,7 @@ from lab.data import Data, data_for
 from lab.events import Curves, Progress
 from lab.experiment import find, read
 from lab.memorization._rows import Row
-from lab.ruler._depth import drops
+from lab.ruler._depth import drops, lacks
 from lab.ruler._formulas import depth
 from models import catalog
 from models.errors import BadInput
@@ -73,6 +73,26 @@ def test_drops_are_those_of_whole_patched_forwards(name):
             assert found[i, layer] == pytest.approx(before - score(net, x, row), abs=1e-5)
 
 
+def test_states_along_other_directions_are_turned_back():
+    """A net whose residual stream is turned says the same; its states, turned by the map, cost nothing, and as they are a lot."""
+    full = Model("gpt2", families.family("gpt2")[1], families.tokenizer())
+    rows = [Row(tuple(ids), 3) for ids in families.prompts(40, 12).tolist()]
+    order = torch.randperm(families.WIDTH, generator=torch.Generator().manual_seed(0))
+    source = full.with_weights({n: turned(n, p, order) for n, p in full.net.named_parameters()}, "turned")
+    torch.testing.assert_close(source.net(families.prompts()).logits, full.net(families.prompts()).logits, atol=1e-4, rtol=1e-4)
+    plain, (less, cost) = finished(drops(source, full, rows[:5])), finished(lacks(source, full, rows[:5], rows[5:]))
+    assert np.abs(less).max() < 0.02 and np.abs(cost).max() < 0.02 < 0.2 < np.abs(plain).max()
+
+
+def turned(name, value, order):
+    """The weights of a GPT-2 whose residual stream has its channels in another order, which its norms do not mind."""
+    if name.endswith(("c_attn.weight", "c_fc.weight")):
+        return value[order]
+    if "ln_" in name or name.endswith("c_proj.bias"):
+        return value[order]
+    return value[:, order] if name.endswith(("wte.weight", "wpe.weight", "c_proj.weight")) else value
+
+
 def score(net, x, row):
     with torch.no_grad():
         log_probs = net(x, use_cache=False).logits[0].log_softmax(-1)
@@ -84,12 +104,12 @@ def test_the_model_itself_is_intact_and_an_oracle_is_erased(scribe):
     intact = scribe.with_weights({}, via="nothing")
     curves = ran(intact, data)[-1]
     assert isinstance(curves, Curves) and curves.lines == (*data.oracles, "this model")
-    assert np.abs(curves.value[-1]).max() < 1e-6 and curves.value[:-1].max() > 0.5
+    assert np.abs(curves.value[-1]).max() < 1e-6 and curves.value[:-1].max() > 1 and curves.value[:-1, :4].max() < 0.2
     assert any(fact.startswith("this model: unlearning depth 0.00") for fact in curves.facts)
     name = data.oracles[0]
     weights = dict(catalog.load(name, "cpu").net.named_parameters())
     erased = ran(scribe.with_weights(weights, via="the oracle's weights"), data)[-1]
-    assert np.allclose(erased.value[-1], erased.value[list(erased.lines).index(name)], atol=1e-5)
+    assert erased.value[-1].min() > 5  # its own weights, not turned: every answer is lost in every layer, and so is what it knows
     assert not any("this model" in fact for fact in ran(scribe, data)[-1].facts[:2])
 
 

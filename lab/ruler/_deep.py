@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from lab.data import Data
 from lab.events import Curves, Event, Progress
 from lab.items import choose
-from lab.memorization._rows import question
-from lab.ruler import _answers, _oracles
-from lab.ruler._depth import drops
-from lab.ruler._formulas import depth
-from lab.ruler._table import first
+from lab.ruler import _oracles
+from lab.ruler._depth import KNOWN, drawn, drops, lacks
+from lab.ruler._formulas import LEAST, depth
 from models.errors import BadInput
 from models.model import Model
 
@@ -32,34 +29,35 @@ def deep(settings: Depth, model: Model, data: Data) -> Iterator[Event]:
     names, why = _oracles.fitting(data, items)
     if not names:
         raise BadInput("there is no oracle to measure the depth by", why, "Choose a forget set that an oracle never read, such as forget_10", setting="forget")
-    if len(items) > settings.most:
-        chosen = torch.randperm(len(items), generator=torch.Generator().manual_seed(settings.seed))[: settings.most]
-        items = [items[i] for i in sorted(chosen.tolist())]
-    full, found = first(model), dict[str, np.ndarray]()
-    rows = [r for i in items if (r := _answers.coded(full, question(i), i.answer))]
+    full, found, costs = model.origin, dict[str, np.ndarray](), dict[str, np.ndarray]()
+    rows, known = drawn(full, items, settings.most, settings.seed), drawn(full, _oracles.known_to_all(data, items, names), KNOWN, settings.seed)
     if not rows:
         raise BadInput("no item has an answer to predict", "each is a single token", "Choose other items", setting="forget")
-    everyone = [*_oracles.load(model, names), *([] if model is full else [model])]
-    for done, each in enumerate(everyone):
-        patching = drops(each, full, rows)
+    oracles = _oracles.load(model, names)
+    for done, each in enumerate([*oracles, *([] if model is full else [model])]):
+        name = each.name if each in oracles else NOW
+        work: Generator[None, None, Any] = lacks(each, full, rows, known) if each in oracles else drops(each, full, rows)
         while True:
             try:
-                next(patching)
+                next(work)
             except StopIteration as end:
-                found[NOW if each is model else each.name] = end.value
+                found[name], costs[name] = end.value if each in oracles else (end.value, np.zeros(0))
                 break
-            yield Progress(done, len(everyone), f"states of {each.name}")
-        yield view(found, why, len(rows), edited=model is not full)
+            yield Progress(done, len(oracles) + 1, f"states of {each.name}")
+        yield view(found, costs, why, edited=model is not full)
 
 
-def view(found: Mapping[str, np.ndarray], why: str, rows: int, edited: bool) -> Curves:
+def view(found: Mapping[str, np.ndarray], costs: Mapping[str, np.ndarray], why: str, edited: bool) -> Curves:
     """Means over items, with standard errors."""
-    names = tuple(found)
+    names, rows = tuple(found), len(next(iter(found.values())))
     value = np.array([found[n].mean(0) for n in names])
     error = np.array([found[n].std(0, ddof=1) / math.sqrt(rows) if rows > 1 else np.full(value.shape[1], np.nan) for n in names])
+    turned = [f"{n} {c.max():.2f}" for n, c in costs.items() if len(c)]
     return Curves("What the full model loses with the states of another", names, np.arange(value.shape[1], dtype=float), "layer whose states are put in", value,
                   error, "nats a token of the answers", "higher: more of the answers is missing in these states",
-                  (*told(found), f"{rows} items; bands: standard errors over them", *([why] if why else []),
+                  (*told(found), f"{rows} items; bands: standard errors over them",
+                   "an oracle was grown from other initial weights, so its states are turned by a linear map first; what that costs on facts that both know, "
+                   f"at most {', '.join(turned)} nats in a layer, is taken off", *([why] if why else []),
                    *([] if edited else ["this model is not edited: with its own states nothing is lost, and its depth is 0"])))
 
 
@@ -72,4 +70,4 @@ def told(found: Mapping[str, np.ndarray]) -> Iterator[str]:
             yield f"{name}: unlearning depth {np.nanmean(scores):.2f}" + ("" if name == NOW else ", against the other oracles")
     if oracles:
         one = next(iter(oracles.values()))
-        yield f"{int((one > 0.05).any(1).sum())} of {len(one)} items have a layer in which an oracle lacks more than 0.05 nats"
+        yield f"{int((one > LEAST).any(1).sum())} of {len(one)} items have a layer in which an oracle lacks more than {LEAST} nats"

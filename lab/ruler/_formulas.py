@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+LEAST = 0.05  # nats: in a layer where an oracle lacks less, nothing is to be erased
+
 
 def forget_truth(ratios: np.ndarray) -> float:
     """Mean over items of min(tr, 1/tr), tr = P(wrong) / P(true in other words), 0 to 1. Higher: wrong answers are as likely as the right one.
@@ -48,7 +50,7 @@ def harmonic(values: Sequence[float]) -> float:
     return 0.0 if min(values) <= 0 else len(values) / sum(1 / v for v in values)
 
 
-def depth(oracle: np.ndarray, model: np.ndarray, least: float = 0.05) -> np.ndarray:
+def depth(oracle: np.ndarray, model: np.ndarray, least: float = LEAST) -> np.ndarray:
     """(items,): the unlearning depth score, 0 (intact) to 1 (erased as in the oracle); NaN where no layer tells the oracle from the full model.
 
     `oracle` and `model` are (items, layers): what the full model's log-probability of the answer loses with the states of each (`lab.ruler._depth.drops`).

@@ -18,7 +18,7 @@ from lab.memorization._read import read as readings
 from lab.memorization._rows import question, row_of, rows_of
 from lab.memorization._words import rouge_l
 from lab.ruler import _answers, _oracles
-from lab.ruler._depth import drops
+from lab.ruler._depth import KNOWN, drawn, drops, lacks
 from models.model import Model, blocks
 from models.organisms.corpus import held_out
 from models.organisms.recipe import Recipe
@@ -142,8 +142,11 @@ def patching(profile: Profile, items: Sets, data: Data) -> Iterator[None]:
     rows = [r for i in items["forget"] if (r := _answers.coded(profile.model, question(i), i.answer))]
     if profile.model is profile.full:
         profile.drops = np.zeros((len(rows), len(blocks(profile.full.net))))
-    elif profile.full is not None:
+    elif profile.full is not None and profile.model.origin is profile.full:
         profile.drops = yield from drops(profile.model, profile.full, rows)
+    elif profile.full is not None:
+        known = drawn(profile.full, _oracles.known_to_all(data, items["forget"], (profile.model.name,)), KNOWN, 0)
+        profile.drops, _ = yield from lacks(profile.model, profile.full, rows, known)
 
 
 def margin(log_probs: Tensor, row: Any) -> float:

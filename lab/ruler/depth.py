@@ -21,10 +21,14 @@ class Depth(Experiment):
 
     The score (UDS) is the share of the oracle's loss that the model's states bring, mean over the layers that matter, weighted by the oracle's loss, and over
     items; 0 is intact, 1 erased as if never learned. It needs an oracle, and an edited model: without an edit all of its losses are 0.
+
+    The paper's models all start from one pretrained net. Oracles here start from other initial weights and keep the same things along other directions, so
+    put in as they are their states destroy every answer, known or not. They are turned by a linear map first, fitted on facts that both know, and what is
+    still lost on other such facts is taken off.
     """
 
     title = "How deep it was erased"
-    paper = "Lee et al. 2026, arXiv 2605.24614"
+    paper = "Lee et al. 2026, arXiv 2605.24614; maps between nets: Bansal et al. 2021, arXiv 2106.07682"
     direction = "higher: the full model loses more of the answers with these states; the model should lie where the oracles lie"
     forget: str = setting("forget_10", "What was to be forgotten: items or a split of an organism")
     most: int = setting(80, "Items that are measured, drawn by seed", low=2, high=2000)
