@@ -138,7 +138,7 @@ class Pipeline(nn.Module):
         alpha = torch.where(t < 0, last, self.alphas[t.long().clamp(0)])
         return alpha.sqrt().float(), (1 - alpha).sqrt().float()
 
-    def predict(self, latents: Float[Tensor, "n c h w"], t: Tensor | float, embedding: Float[Tensor, "n rows width"]) -> tuple[Tensor, Tensor]:
+    def predict(self, latents: Float[Tensor, "n c h w"], t: Tensor | float | int, embedding: Float[Tensor, "n rows width"]) -> tuple[Tensor, Tensor]:
         """(noise, clean) as the denoiser sees them in `latents`, from one pass, whatever it was trained to predict."""
         steps = torch.as_tensor(t, device=latents.device).expand(len(latents))
         signal, sigma = (level[:, None, None, None] for level in self.levels(steps))
@@ -151,11 +151,11 @@ class Pipeline(nn.Module):
             return signal * out + sigma * latents, signal * latents - sigma * out
         return latents + signal * out, latents - sigma * out
 
-    def noise(self, latents: Float[Tensor, "n c h w"], t: Tensor | float, embedding: Float[Tensor, "n rows width"]) -> Float[Tensor, "n c h w"]:
+    def noise(self, latents: Float[Tensor, "n c h w"], t: Tensor | float | int, embedding: Float[Tensor, "n rows width"]) -> Float[Tensor, "n c h w"]:
         """The noise that the denoiser sees in `latents`, in units of its standard deviation."""
         return self.predict(latents, t, embedding)[0]
 
-    def clean(self, latents: Float[Tensor, "n c h w"], t: Tensor | float, embedding: Float[Tensor, "n rows width"]) -> Float[Tensor, "n c h w"]:
+    def clean(self, latents: Float[Tensor, "n c h w"], t: Tensor | float | int, embedding: Float[Tensor, "n rows width"]) -> Float[Tensor, "n c h w"]:
         """The latents without noise that the denoiser sees in `latents`."""
         return self.predict(latents, t, embedding)[1]
 
@@ -205,7 +205,7 @@ class Pipeline(nn.Module):
         if self.flow:
             return tuple(zip(times, [*times[1:], 0.0], strict=True))
         gap = self.scheduler_config["num_train_timesteps"] // steps
-        return tuple((t, t - gap) for t in times)
+        return tuple((float(t), float(t - gap)) for t in times)
 
     # ---- pixels
 
@@ -225,7 +225,7 @@ class Pipeline(nn.Module):
         mean = vae.encode((2 * pixels - 1).to(vae.dtype), return_dict=False)[0].mean.float()
         return (mean - (getattr(vae.config, "shift_factor", None) or 0.0)) * vae.config.scaling_factor
 
-    def forward(self, latents: Tensor, t: Tensor | float, embedding: Tensor) -> Tensor:
+    def forward(self, latents: Tensor, t: Tensor | float | int, embedding: Tensor) -> Tensor:
         return self.noise(latents, t, embedding)
 
 

@@ -35,9 +35,9 @@ def start(net: Pipeline, seeds: Sequence[int], device: torch.device | str = "cpu
     return torch.stack(drawn).to(device)
 
 
-def sample(net: Pipeline, embedding: Float[Tensor, "n rows width"], blank: Float[Tensor, "#n rows width"], latents: Float[Tensor, "n c h w"], steps: int,
+def sample(net: Pipeline, embedding: Float[Tensor, "#n rows width"], blank: Float[Tensor, "#n rows width"], latents: Float[Tensor, "n c h w"], steps: int,
            guidance: float, *, both: bool = False) -> Iterator[Step]:
-    """Denoises `latents` in `steps` steps, yielding after each. No gradient is kept: use `step` where one is wanted.
+    """Denoises `latents` in `steps` steps, yielding after each; one embedding serves all, or each has its own. No gradient is kept: use `step` where one is wanted.
 
     The noise is without + guidance * (with_text - without): guidance 1 follows the text alone, 0 no text, above 1 beyond the text. `both`: `without` is
     wanted whatever the guidance.
@@ -49,10 +49,11 @@ def sample(net: Pipeline, embedding: Float[Tensor, "n rows width"], blank: Float
         yield Step(done, len(plan), t, latents, clean, with_text, without)
 
 
-def step(net: Pipeline, latents: Float[Tensor, "n c h w"], t: float, after: float, embedding: Float[Tensor, "n rows width"],
+def step(net: Pipeline, latents: Float[Tensor, "n c h w"], t: float, after: float, embedding: Float[Tensor, "#n rows width"],
          blank: Float[Tensor, "#n rows width"], guidance: float, *, both: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """One step from timestep `t` to `after`: (latents, clean, noise with text, noise without). Can be differentiated in latents and embedding."""
     n = len(latents)
+    embedding = embedding.expand(n, -1, -1)
     if guidance == 1 and not both:
         noise, clean = net.predict(latents, t, embedding)
         with_text, without = noise, None
@@ -65,7 +66,7 @@ def step(net: Pipeline, latents: Float[Tensor, "n c h w"], t: float, after: floa
     return signal * clean + sigma * noise, clean, with_text, without
 
 
-def paint(net: Pipeline, embedding: Float[Tensor, "n rows width"], blank: Float[Tensor, "#n rows width"], latents: Float[Tensor, "n c h w"], steps: int,
+def paint(net: Pipeline, embedding: Float[Tensor, "#n rows width"], blank: Float[Tensor, "#n rows width"], latents: Float[Tensor, "n c h w"], steps: int,
           guidance: float) -> Float[Tensor, "n 3 H W"]:
     """The finished pictures, in 0 to 1."""
     for last in sample(net, embedding, blank, latents, steps, guidance):
