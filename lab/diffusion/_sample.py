@@ -37,7 +37,8 @@ def start(net: Pipeline, seeds: Sequence[int], device: torch.device | str = "cpu
 
 def sample(net: Pipeline, embedding: Float[Tensor, "#n rows width"], blank: Float[Tensor, "#n rows width"], latents: Float[Tensor, "n c h w"], steps: int,
            guidance: float, *, both: bool = False) -> Iterator[Step]:
-    """Denoises `latents` in `steps` steps, yielding after each; one embedding serves all, or each has its own. No gradient is kept: use `step` where one is wanted.
+    """Denoises `latents` in `steps` steps, yielding after each. One embedding serves all, or each has its own. No gradient is kept: where one is wanted,
+    use `step`.
 
     The noise is without + guidance * (with_text - without): guidance 1 follows the text alone, 0 no text, above 1 beyond the text. `both`: `without` is
     wanted whatever the guidance.
@@ -69,7 +70,6 @@ def step(net: Pipeline, latents: Float[Tensor, "n c h w"], t: float, after: floa
 def paint(net: Pipeline, embedding: Float[Tensor, "#n rows width"], blank: Float[Tensor, "#n rows width"], latents: Float[Tensor, "n c h w"], steps: int,
           guidance: float) -> Float[Tensor, "n 3 H W"]:
     """The finished pictures, in 0 to 1."""
-    for last in sample(net, embedding, blank, latents, steps, guidance):
-        pass
+    *_, last = sample(net, embedding, blank, latents, steps, guidance)
     with torch.no_grad():
         return net.decode(last.latents)
