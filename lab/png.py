@@ -49,7 +49,11 @@ def read(where: str, setting: str = "picture") -> UInt8[np.ndarray, "height widt
             raise BadInput("the picture's text is broken", "it is no base64, or was cut off", "Choose the picture again", setting=setting) from error
     if os.environ.get("MNEMOSCOPE_PUBLIC", "") not in ("", "0") or "SPACE_ID" in os.environ:
         raise BadInput("this server reads no files of its own", "it is open to everyone", "Send the picture itself", setting=setting)
-    path = Path(where).expanduser()
+    return file(Path(where).expanduser(), setting)
+
+
+def file(path: Path, setting: str = "picture") -> UInt8[np.ndarray, "height width 3"]:
+    """The picture in a file. Raises `BadInput`, for `setting`, on a missing, broken or huge one."""
     try:
         if path.stat().st_size > BYTES:
             raise BadInput(f"{path.name} has {path.stat().st_size / 2**20:.0f} MiB", f"the lab reads {BYTES // 2**20} MiB at most", SAVE, setting=setting)

@@ -53,12 +53,14 @@ SETTINGS["unlearn.sha256"] = QUICK | {"layers": "0-1"}
 SETTINGS["unlearn.oracle"] = {"forget": "author/Amara Brandale", "retain": "country/France", "steps": 2, "batch": 2, "measure": 2}
 ORGANISM = {"unlearn.oracle"}  # nothing can be matched where no oracle was grown
 SETTINGS["attention.repetition"] = {"pool": 4, "steps": 4}
+SETTINGS["diffusion.generate"] = {"prompts": "red apple\ndog on blue background", "seeds": 2, "steps": 3}
 each = pytest.mark.parametrize("name", FOUND)
 
 
 @pytest.fixture
-def model(request, tiny_folder):
-    return catalog.load("scribe" if request.node.callspec.params.get("name") in ORGANISM else tiny_folder)
+def model(request, tiny_folder, tiny_painter):
+    name = request.node.callspec.params.get("name", "")
+    return catalog.load("scribe" if name in ORGANISM else tiny_painter if name.startswith("diffusion.") else tiny_folder)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from models import catalog, errors, pipelines
 from models.errors import BadInput
 from models.pipeline import Pipeline, nothing, pictures, tokens, words
 from tests import painting
-from tests.painting import PROMPT, tiny_painter, tiny_pipeline  # noqa: F401
+from tests.painting import PROMPT
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +93,7 @@ def test_a_flow_goes_in_a_straight_line():
     torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
 
 
-def test_latents_come_back_through_the_encoder(tiny_pipeline):  # noqa: F811
+def test_latents_come_back_through_the_encoder(tiny_pipeline):
     net = tiny_pipeline.net
     pixels = torch.rand(2, 3, painting.SIDE, painting.SIDE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -108,7 +108,7 @@ def test_latents_come_back_through_the_encoder(tiny_pipeline):  # noqa: F811
 # ---- the sampler
 
 
-def test_a_seed_draws_the_same_beside_any_other(tiny_pipeline):  # noqa: F811
+def test_a_seed_draws_the_same_beside_any_other(tiny_pipeline):
     net = tiny_pipeline.net
     alone, beside = start(net, [7]), start(net, [1, 7])
     assert torch.equal(alone[0], beside[1])
@@ -120,7 +120,7 @@ def test_a_seed_draws_the_same_beside_any_other(tiny_pipeline):  # noqa: F811
     torch.testing.assert_close(one[-1][0], two[-1][1], atol=1e-5, rtol=1e-5)
 
 
-def test_guidance_one_is_the_text_alone_and_zero_none(tiny_pipeline):  # noqa: F811
+def test_guidance_one_is_the_text_alone_and_zero_none(tiny_pipeline):
     net = tiny_pipeline.net
     embedding, blank, latents = net.embed(words(tiny_pipeline, [PROMPT])), nothing(tiny_pipeline), start(net, [0])
     def run(g, e, **how):
@@ -130,7 +130,7 @@ def test_guidance_one_is_the_text_alone_and_zero_none(tiny_pipeline):  # noqa: F
     torch.testing.assert_close(run(0.0, embedding).latents, run(5.0, blank).latents, atol=1e-4, rtol=1e-4)
 
 
-def test_a_step_can_be_differentiated_and_weights_stay_frozen(tiny_pipeline):  # noqa: F811
+def test_a_step_can_be_differentiated_and_weights_stay_frozen(tiny_pipeline):
     net = tiny_pipeline.net
     embedding = net.embed(words(tiny_pipeline, [PROMPT])).detach().requires_grad_()
     t, after = net.schedule(4)[0]
@@ -139,7 +139,7 @@ def test_a_step_can_be_differentiated_and_weights_stay_frozen(tiny_pipeline):  #
     assert grad.abs().sum() > 0 and not any(p.requires_grad or p.grad is not None for p in net.parameters())
 
 
-def test_the_sampler_leaves_the_readers_gradients_alone(tiny_pipeline):  # noqa: F811
+def test_the_sampler_leaves_the_readers_gradients_alone(tiny_pipeline):
     net = tiny_pipeline.net
     for _ in sample(net, net.embed(words(tiny_pipeline, [PROMPT])), nothing(tiny_pipeline), start(net, [0]), 2, 1.0):
         assert torch.is_grad_enabled()
@@ -148,7 +148,7 @@ def test_the_sampler_leaves_the_readers_gradients_alone(tiny_pipeline):  # noqa:
 # ---- the model
 
 
-def test_edits_skeletons_and_fingerprints_work_as_for_text(tiny_pipeline):  # noqa: F811
+def test_edits_skeletons_and_fingerprints_work_as_for_text(tiny_pipeline):
     name = next(n for n, _ in tiny_pipeline.net.named_parameters() if "attn2.to_v.weight" in n)
     edited = tiny_pipeline.with_weights({name: torch.zeros_like(tiny_pipeline.net.get_parameter(name))}, via="zero")
     assert edited.fingerprint() != tiny_pipeline.fingerprint() and edited.folder == tiny_pipeline.folder
@@ -161,7 +161,7 @@ def test_edits_skeletons_and_fingerprints_work_as_for_text(tiny_pipeline):  # no
         assert not torch.allclose(edited.net.noise(latents, 500, embedding), base)
 
 
-def test_prompts_are_filled_up_and_read(tiny_pipeline):  # noqa: F811
+def test_prompts_are_filled_up_and_read(tiny_pipeline):
     ids = words(tiny_pipeline, [PROMPT, "cat"])
     assert ids.shape == (2, painting.LENGTH) and ids[1].tolist() == [1, painting.WORDS.index("cat"), 2, 0, 0, 0, 0, 0]
     assert tokens(tiny_pipeline, "cat on moon") == ("<s>", "cat", "on", "moon", "</s>")
@@ -170,13 +170,13 @@ def test_prompts_are_filled_up_and_read(tiny_pipeline):  # noqa: F811
 
 
 @pytest.mark.parametrize("prompts, said", [([], "no prompt"), ([""], "empty"), (["cat", "  "], "empty"), (["cat " * 7], "has 9 tokens, but")])
-def test_bad_prompts_are_named(tiny_pipeline, prompts, said):  # noqa: F811
+def test_bad_prompts_are_named(tiny_pipeline, prompts, said):
     with pytest.raises(BadInput, match=said) as raised:
         words(tiny_pipeline, prompts)
     assert raised.value.setting == "prompt"
 
 
-def test_more_steps_than_there_are(tiny_pipeline):  # noqa: F811
+def test_more_steps_than_there_are(tiny_pipeline):
     with pytest.raises(BadInput, match="knows 1000 timesteps"):
         tiny_pipeline.net.schedule(1001)
 

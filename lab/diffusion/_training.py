@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from lab import png
-from models.errors import BadInput, BrokenWeights
+from models.errors import BrokenWeights
 
 if TYPE_CHECKING:
     from lab.data import Data
@@ -89,19 +88,12 @@ def _row(row: Mapping[str, Any]) -> Row:
 
 @functools.lru_cache(maxsize=4)
 def _sheets(paths: tuple[tuple[Path, int], ...], side: int) -> np.ndarray:
-    """The pictures of all sheets, row by row. A sheet's last row may be short: what fills it up is cut off with the manifest's highest number only."""
+    """The pictures of all sheets, row by row; read only."""
     found = [np.zeros((0, side, side, 3), np.uint8)]
     for path, _ in paths:
-        whole = png.read(str(path)) if path.stat().st_size <= png.BYTES else _huge(path)
+        whole = png.file(path, "model")
         high, wide = whole.shape[0] // side, whole.shape[1] // side
         found.append(whole[: high * side, : wide * side].reshape(high, side, wide, side, 3).swapaxes(1, 2).reshape(-1, side, side, 3))
-    return np.concatenate(found)
-
-
-def _huge(path: Path) -> np.ndarray:
-    raise BadInput(f"{path.name} is larger than {png.BYTES // 2**20} MiB", "no sheet of an organism is", "Regrow it", setting="model")
-
-
-def default(value: float, known: float, unset: float) -> float:
-    """A setting, or what the organism was grown for where the setting is left at `unset`."""
-    return known if math.isclose(value, unset) else value
+    images = np.concatenate(found)
+    images.flags.writeable = False
+    return images
