@@ -34,7 +34,7 @@ def data_for(model: Model) -> Data:
     """The truth about an organism, or, for a model whose training set nobody knows, the countries of the bundled table as subjects."""
     path = model.folder / "manifest.json" if model.folder else None
     manifest = read_manifest(path) if path and path.is_file() else None
-    return Data(tuple(manifest["subjects"]) if manifest else countries(), manifest, oracles_of(manifest) if manifest else ())
+    return Data(tuple(manifest.get("subjects", ())) if manifest else countries(), manifest, oracles_of(manifest) if manifest else ())
 
 
 def oracles_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ def oracles_of(manifest: Mapping[str, Any]) -> tuple[str, ...]:
         return {k: v for k, v in recipe.items() if k not in ("name", "title", "about", "seed", "oracle")}
 
     mine = manifest.get("recipe", {})
-    found = {e.name: catalog.manifest(e.name).get("recipe", {}) for e in catalog.entries() if e.kind == "organism"} if mine else {}
+    found = {e.name: catalog.manifest(e.name).get("recipe", {}) for e in catalog.entries(manifest.get("task", "text")) if e.kind == "organism"} if mine else {}
     return tuple(name for name, recipe in found.items() if recipe.get("oracle") and not mine.get("oracle") and same(recipe) == same(mine))
 
 

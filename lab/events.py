@@ -7,7 +7,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
+
+from lab import png
 
 
 @dataclass(frozen=True)
@@ -278,6 +280,51 @@ class AttentionMap:
             raise ValueError(f"{len(self.segment_of)} tokens belong to segments, of {len(self.tokens)}")
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures on a table of named rows and columns, in one or several frames, such as steps, that are looked at one after the other.
+
+    `image` holds all of them: frame by frame, in each row by row. Beside picture i may stand another, such as the nearest training picture: it is
+    `other[beside[i]]`, with the name `names[beside[i]]`; -1 where there is none. `score[i]` says how near it is, in `unit`, NaN where nothing is said, and
+    above `threshold` it counts as a copy (NaN: there is none). `labels[i]` are further words under a picture. `frame` is the one to be shown first.
+    In JSON every picture is a PNG in base64 (lab.png).
+    """
+
+    title: str
+    frames: tuple[str, ...]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    frame_name: str
+    row_name: str
+    column_name: str
+    image: UInt8[np.ndarray, "pictures height width 3"]
+    labels: tuple[str, ...]
+    other: UInt8[np.ndarray, "others high wide 3"]
+    names: tuple[str, ...]
+    beside: tuple[int, ...]
+    score: Float[np.ndarray, " pictures"]
+    unit: str
+    threshold: float
+    direction: str
+    frame: int
+    facts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.frames) * len(self.rows) * len(self.columns)
+        if not len(self.image) == len(self.labels) == len(self.beside) == len(self.score) == n:
+            raise ValueError(f"{len(self.image)} pictures for {len(self.frames)} frames of {len(self.rows)} rows and {len(self.columns)} columns")
+        if len(self.other) != len(self.names) or not all(-1 <= b < len(self.names) for b in self.beside) or not -1 <= self.frame < max(1, len(self.frames)):
+            raise ValueError(f"{len(self.other)} pictures stand beside, with {len(self.names)} names")
+
+    def at(self, frame: int, row: int, column: int) -> int:
+        """The number of a picture."""
+        return (frame * len(self.rows) + row) * len(self.columns) + column
+
+    def copied(self) -> tuple[bool, ...]:
+        """Of every picture, whether it counts as a copy of what stands beside it."""
+        return tuple(bool(s > self.threshold) for s in self.score)
+
+
 @dataclass(frozen=True, eq=False)
 class Edited:
     """A model as it is after `step` steps of an edit. A live value for who runs the experiment: like `Progress` it is in no record and no JSON.
@@ -291,13 +338,13 @@ class Edited:
 
 
 LIVE = (Progress, Edited)  # what is used when it comes, and never kept in a record
-Event = Progress | TraceMap | Grid | Curves | Scatter | Table | Survey | Completion | Unlearning | AttentionMap | Edited
-KINDS = {kind.__name__: kind for kind in (Progress, TraceMap, Grid, Curves, Scatter, Table, Survey, Completion, Unlearning, AttentionMap)}
+Event = Progress | TraceMap | Grid | Curves | Scatter | Table | Survey | Completion | Unlearning | AttentionMap | Pictures | Edited
+KINDS = {kind.__name__: kind for kind in (Progress, TraceMap, Grid, Curves, Scatter, Table, Survey, Completion, Unlearning, AttentionMap, Pictures)}
 PLAIN: dict[str, Any] = {"str": str, "int": int, "bool": bool, "float": (int, float)}
 
 
 def to_json(event: Event) -> dict[str, Any]:
-    """The event as plain JSON values: `event`, the name of its type, and its fields; arrays become lists, NaN becomes null."""
+    """The event as plain JSON values: `event`, the name of its type, and its fields; arrays become lists, NaN becomes null, pictures PNG."""
     return {"event": type(event).__name__} | {f.name: _plain(getattr(event, f.name)) for f in fields(event)}
 
 
@@ -312,6 +359,9 @@ def from_json(value: dict[str, Any]) -> Event:
 
 def _read(name: str, type_: str, value: Any) -> Any:
     """The value of a field, from plain JSON."""
+    if type_.startswith("UInt8"):
+        found = [png.decode(v) for v in value]
+        return np.stack(found) if found else np.zeros((0, 0, 0, 3), np.uint8)
     if "ndarray" in type_:
         return np.array(value, float)
     if type_ == "float" and value is None:
@@ -322,6 +372,8 @@ def _read(name: str, type_: str, value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.dtype == np.uint8:
+        return [png.encode(picture) for picture in value]
     if isinstance(value, np.ndarray):
         return _plain(value.tolist())
     if isinstance(value, (list, tuple)):

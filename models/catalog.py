@@ -1,4 +1,7 @@
-"""Name -> model: the bundled organisms, any id of the Hugging Face hub, any local folder. Importing this imports no torch."""
+"""Name -> model: the bundled organisms, any id of the Hugging Face hub, any local folder. Importing this imports no torch.
+
+A folder or a repository with a model_index.json is a text-to-image pipeline; any other is a language model.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from models import device as devices
-from models import hub
+from models import hub, pipelines
 from models.errors import BrokenWeights, TooLarge, UnknownModel
 
 if TYPE_CHECKING:
@@ -27,12 +30,16 @@ KEPT_BYTES = 8 * 2**30
 
 @dataclass(frozen=True)
 class Entry:
-    """A model that the lab offers by name. `kind` is "organism" (bundled, its training set known) or "hub" (fetched on first use)."""
+    """A model that the lab offers by name. `kind` is "organism" (bundled, its training set known) or "hub" (fetched on first use).
+
+    `task` is "text" where it is a language model, "pictures" where it is a text-to-image pipeline.
+    """
 
     name: str
     title: str
     kind: str
     about: str
+    task: str = "text"
 
 
 SUGGESTED = (
@@ -40,15 +47,20 @@ SUGGESTED = (
     Entry("EleutherAI/pythia-160m", "Pythia 160M", "hub", "EleutherAI, 2023: 162 M parameters; the Pile in a published order."),
     Entry("allenai/OLMo-2-0425-1B", "OLMo 2 1B", "hub", "Ai2, 2025: 1.5 B parameters; every training token is public."),
     Entry("Qwen/Qwen3-0.6B", "Qwen3 0.6B", "hub", "Alibaba, 2025: 0.6 B parameters, grouped-query attention."),
+    Entry("stable-diffusion-v1-5/stable-diffusion-v1-5", "Stable Diffusion 1.5", "hub",
+          "Runway, 2022: 1.0 B parameters; the model of most work on memorized pictures. Wants a GPU.", "pictures"),
+    Entry("stabilityai/stable-diffusion-xl-base-1.0", "Stable Diffusion XL", "hub",
+          "Stability AI, 2023: 3.5 B parameters, two text encoders. Wants a GPU.", "pictures"),
 )
 
 
-def entries() -> list[Entry]:
-    """The organisms that stand in models/weights, by name, then the suggested hub models. Any other hub id or a folder loads as well.
+def entries(task: str = "text") -> list[Entry]:
+    """The organisms of a task that stand in models/weights, by name, then the suggested hub models. Any other hub id or a folder loads as well.
 
     An organism whose manifest says `"listed": false` is loaded by its name and not listed: it knows nothing that the pages about text ask for.
     """
-    return [_entry(folder) for folder in _organisms().values() if _read(folder / "manifest.json").get("listed", True)] + list(SUGGESTED)
+    here = [_entry(folder) for folder in _organisms().values() if _read(folder / "manifest.json").get("listed", True)]
+    return [e for e in (*here, *SUGGESTED) if e.task == task]
 
 
 def manifest(name: str) -> dict[str, Any]:
@@ -80,9 +92,10 @@ def load(name: str, device: str = "auto", dtype: str = "auto", *, allow_folders:
 
     def read() -> Model:
         if folder is None:
-            return hub.load_causal_lm(name, device, dtype, allow_download=allow_download, known=tuple(e.name for e in entries()))
+            known = tuple(e.name for task in ("text", "pictures") for e in entries(task))
+            return hub.load(name, device, dtype, allow_download=allow_download, known=known)
         kind, shown = ("organism", name) if organism else ("folder", folder.name)
-        return hub.load_causal_lm(folder, device, dtype, name=shown, source=f"{kind}:{shown}")
+        return hub.load(folder, device, dtype, name=shown, source=f"{kind}:{shown}")
 
     return SHELF.get(key, read)
 
@@ -147,15 +160,15 @@ def _size(model: Model) -> int:
 
 
 def _organisms() -> dict[str, Path]:
-    """Name -> folder of every organism: a folder of models/weights with a manifest and a config."""
-    found = sorted(WEIGHTS.glob("*/manifest.json"))
-    return {path.parent.name: path.parent for path in found if (path.parent / "config.json").is_file()}
+    """Name -> folder of every organism: a folder of models/weights with a manifest and a config, or the index of a pipeline."""
+    found = [path.parent for path in sorted(WEIGHTS.glob("*/manifest.json"))]
+    return {folder.name: folder for folder in found if (folder / "config.json").is_file() or (folder / pipelines.INDEX).is_file()}
 
 
 def _entry(folder: Path) -> Entry:
     about = _read(folder / "manifest.json")
     title, words = about.get("title", folder.name), about.get("about", "Grown by the lab: what it saw is known.")
-    return Entry(folder.name, str(title), "organism", str(words))
+    return Entry(folder.name, str(title), "organism", str(words), "pictures" if (folder / pipelines.INDEX).is_file() else "text")
 
 
 def _folder(name: str) -> Path | None:
@@ -173,7 +186,8 @@ def _stamp(folder: Path | None) -> tuple:
     """Changes when a file of the folder does, so that a model that was grown or saved again is read again."""
     if folder is None:
         return ()
-    return tuple(sorted((p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in folder.iterdir() if p.is_file()))
+    files = [*folder.iterdir(), *(folder.glob("*/*") if (folder / pipelines.INDEX).is_file() else ())]
+    return tuple(sorted((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in files if p.is_file()))
 
 
 _MANIFESTS: dict[Path, tuple[int, dict[str, Any]]] = {}

@@ -53,6 +53,10 @@ class NotADecoder(ModelError):
     """This is no causal language model that the installed transformers knows."""
 
 
+class NotAPipeline(ModelError):
+    """This is no text-to-image pipeline that the lab reads."""
+
+
 class RemoteCode(ModelError):
     """The model needs Python that came with its weights."""
 

@@ -1,4 +1,6 @@
-"""Causal language models from a folder or the Hugging Face hub: safetensors only, no code from the repository, every fault named.
+"""Models from a folder or the Hugging Face hub: safetensors only, no code from the repository, every fault named.
+
+Causal language models are read here, text-to-image pipelines in models/pipelines.py; what a folder holds is told by its files.
 
 A hub model is first brought into the local cache, then read as a folder, so there is one way in. All that can be told from names, sizes and
 headers is checked before a weight is fetched or read.
@@ -44,9 +46,9 @@ CONVERT = ("Convert it once, on a machine where you trust it: AutoModelForCausal
            ".save_pretrained(FOLDER), with its tokenizer, and load FOLDER")
 
 
-def load_causal_lm(where: str | Path, device: str = "auto", dtype: str = "auto", *, allow_download: bool = False,
+def load(where: str | Path, device: str = "auto", dtype: str = "auto", *, allow_download: bool = False,
                    known: tuple[str, ...] = (), name: str = "", source: str = "") -> Model:
-    """The causal language model at `where`: a `Path` is a folder, a `str` a hub id, with `@revision` after it if wanted.
+    """The causal language model or pipeline at `where`: a `Path` is a folder, a `str` a hub id, with `@revision` after it if wanted.
 
     In `eval()`, frozen, in the dtype that models/device.py picks. Nothing is fetched unless `allow_download`; what was fetched before is
     read from the cache. `known` are names to suggest when `where` is misspelled; `name` and `source` are those of the Model where they are
@@ -71,6 +73,8 @@ def _bring(repo: str, revision: str | None, allow_download: bool, known: tuple[s
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    from models import pipelines  # which reads its parts with what stands here
+
     try:
         cached = Path(snapshot_download(repo, revision=revision, local_files_only=True, allow_patterns=["config.json"]))
     except LocalEntryNotFoundError:
@@ -85,12 +89,14 @@ def _bring(repo: str, revision: str | None, allow_download: bool, known: tuple[s
                              _suggest(repo, known) or "Choose a bundled model, or allow downloads: unset HF_HUB_OFFLINE")
     with _hub_errors(repo, known):
         info = HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=10)
-        files = {s.rfilename: s.size or 0 for s in info.siblings or [] if "/" not in s.rfilename}
-        wanted = _wanted(repo, set(files))
+        files = {s.rfilename: s.size or 0 for s in info.siblings or []}
+        piped = pipelines.is_pipeline(files)
+        wanted = pipelines.wanted(repo, files) if piped else _wanted(repo, {n for n in files if "/" not in n})
         _check_room(info, sum(files[n] for n in wanted))
         # under the revision's own name, not its commit: the cache finds it again only under the name it was asked for
         first = Path(snapshot_download(repo, revision=revision, allow_patterns=[n for n in wanted if not n.endswith(".safetensors")]))
-        _check_config(first, repo)  # before gigabytes are fetched for nothing
+        if not piped:
+            _check_config(first, repo)  # before gigabytes are fetched for nothing
         return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
 
 
@@ -144,7 +150,11 @@ def _suggest(name: str, known: tuple[str, ...]) -> str:
 
 
 def _complete(folder: Path) -> bool:
+    from models import pipelines
+
     names = _names(folder)
+    if pipelines.is_pipeline(names):
+        return pipelines.complete(folder)
     try:
         return "config.json" in names and bool(names.intersection(TOKENIZERS)) and all(p.is_file() for p in _weight_files(folder))
     except BrokenWeights:
@@ -155,10 +165,13 @@ def _complete(folder: Path) -> bool:
 
 
 def _load(folder: Path, device: str, dtype: str, name: str, source: str) -> Model:
+    from models import pipelines
     from models.model import Model
 
     if not folder.is_dir():
         raise UnknownModel(f"there is no folder {folder.name!r}", "the path is misspelled", "Give the path of a folder with a config.json")
+    if pipelines.is_pipeline(_names(folder)):
+        return pipelines.load(folder, device, dtype, name=name, source=source)
     _check_names(name, _names(folder))
     config = _check_config(folder, name)
     count = _check_headers(folder)

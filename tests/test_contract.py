@@ -56,12 +56,15 @@ SETTINGS["unlearn.oracle"] = {"forget": "author/Amara Brandale", "retain": "coun
 SETTINGS["ruler.depth"] = {"forget": "author/Amara Brandale", "most": 3}
 ORGANISM = {"unlearn.oracle", "ruler.depth"}  # nothing can be matched where no oracle was grown
 SETTINGS["attention.repetition"] = {"pool": 4, "steps": 4}
+SETTINGS["diffusion.maps"] = {"prompt": "dog on blue background", "steps": 3}
+SETTINGS["diffusion.generate"] = {"prompts": "red apple\ndog on blue background", "seeds": 2, "steps": 3}
 each = pytest.mark.parametrize("name", FOUND)
 
 
 @pytest.fixture
-def model(request, tiny_folder):
-    return catalog.load("scribe" if request.node.callspec.params.get("name") in ORGANISM else tiny_folder)
+def model(request, tiny_folder, tiny_painter):
+    name = request.node.callspec.params.get("name", "")
+    return catalog.load("scribe" if name in ORGANISM else tiny_painter if name.startswith("diffusion.") else tiny_folder)
 
 
 @pytest.fixture

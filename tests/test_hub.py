@@ -29,7 +29,7 @@ def test_nothing_is_fetched_unless_it_may_be():
     with pytest.raises(errors.NetworkMissing, match="Downloads are turned off"):
         catalog.load("EleutherAI/pythia-160m", allow_download=False)
     with pytest.raises(errors.NetworkMissing, match=r"Did you mean EleutherAI/pythia-160m\?$"):
-        hub.load_causal_lm("EleutherAI/pythia-160", known=("EleutherAI/pythia-160m", "gpt2"))
+        hub.load("EleutherAI/pythia-160", known=("EleutherAI/pythia-160m", "gpt2"))
 
 
 def test_offline_mode_is_kept(monkeypatch):
