@@ -75,6 +75,8 @@ def content(fold: Fold, text: str) -> None:
         work.borrow(fold.first)
         lay(work, text, fold.first.below)
         work.connect()
+        if fold.first.bench:
+            fold.first.bench.follow(work)
         if asked.get("run"):
             started(work)
 

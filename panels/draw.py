@@ -224,4 +224,4 @@ def thumbnail(event: TraceMap) -> str:
     return f'<table class="thumbnail" aria-label="{html.escape(said)}">{"".join(body)}</table>'
 
 
-from panels import draw_attention, draw_items, draw_unlearning  # noqa: E402, F401  they register the figures of their events
+from panels import draw_attention, draw_items, draw_pictures, draw_unlearning  # noqa: E402, F401  they register the figures of their events
