@@ -111,7 +111,8 @@ def lines(rows: list[str], each: list[int], places: list[tuple[float, float]], e
     """The name of each row, over its first picture."""
     starts = [each.index(r) for r in range(len(rows))]
     high, wide = tile(event)
-    return [note(f"<b>{name}</b>", places[s][0] - wide / 2, places[s][1] - high / 2 - GAP * wide * 0.7, "bottom", "left") for name, s in zip(rows, starts, strict=True)]
+    over = high / 2 + GAP * wide * 0.7
+    return [note(f"<b>{name}</b>", places[s][0] - wide / 2, places[s][1] - over, "bottom", "left") for name, s in zip(rows, starts, strict=True)]
 
 
 def note(text: str, x: float, y: float, yanchor: str, xanchor: str) -> dict[str, Any]:
