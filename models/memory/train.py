@@ -1,0 +1,67 @@
+"""The one recipe that every memory is grown with: recall of pairs, more of them as it goes, and passkeys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from models.memory import tasks
+from models.memory.mixer import Along
+from models.memory.net import Net
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Tokens read: steps x batch x length, the same for all. Three of four sequences hold pairs, from 4 at first to `most`; the fourth a passkey."""
+
+    steps: int = 900
+    batch: int = 64
+    length: int = 128
+    most: int = 24  # pairs in a sequence
+    climb: float = 0.4  # of the steps, until as many as `most` are asked
+    rate: float = 4e-3
+    rise: int = 40  # steps of a rising rate; then a half cosine to zero
+
+
+class Trainer:
+    """`step` trains on one batch; the batches are drawn from the seed alone, so that all memories read the same."""
+
+    def __init__(self, net: Net, recipe: Recipe, seed: int, device: str = "cpu") -> None:
+        self.net, self.recipe, self.device, self.done = net.to(device).train(), recipe, device, 0
+        self.generator = torch.Generator().manual_seed(seed)
+        trained = [p for p in net.parameters() if p.requires_grad]
+        groups = [{"params": [p for p in trained if p.ndim == 2], "weight_decay": 0.01}, {"params": [p for p in trained if p.ndim != 2], "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98))
+
+    def batch(self) -> tasks.Batch:
+        r, g = self.recipe, self.generator
+        most = round(4 + (r.most - 4) * min(1.0, self.done / (r.climb * r.steps)))
+        pairs = int(torch.randint(max(1, most // 3), most + 1, (), generator=g))
+        spread = int(torch.randint(0, max(1, (r.length - 1 - 3 * pairs) // 2), (), generator=g))
+        return tasks.together(tasks.associations(r.batch * 3 // 4, r.length, pairs, g, spread), tasks.passkeys(r.batch - r.batch * 3 // 4, r.length, g))
+
+    def step(self) -> tuple[float, float]:
+        """The mean loss of the answers in nats, and the share that was right."""
+        r, batch, along = self.recipe, self.batch(), Along()
+        asked = batch.target >= 0
+        logits = self.net(batch.tokens.to(self.device), along)[asked.to(self.device)]
+        target = batch.target[asked].to(self.device)
+        loss = nn.functional.cross_entropy(logits, target)
+        (loss + sum(along.losses)).backward()
+        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        x = self.done / r.steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = r.rate * min(1.0, (self.done + 1) / r.rise) * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * x)).item())
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.done += 1
+        return loss.item(), (logits.argmax(1) == target).float().mean().item()
+
+
+def train(trainer: Trainer) -> Iterator[tuple[float, float]]:
+    """To the end, one step at a time."""
+    while trainer.done < trainer.recipe.steps:
+        yield trainer.step()
