@@ -34,16 +34,20 @@ class Attention(Mixer):
         new = self.out.weight.new_zeros
         return {"keys": new(batch, 0, KEY), "values": new(batch, 0, VALUE), "at": new(batch, 0)}
 
-    def step(self, x: Float[Tensor, "batch dim"], kept: Kept, along: Along) -> tuple[Float[Tensor, "batch dim"], Kept, Seen]:
-        """Seen: `attention` (batch, tokens read), 0 to 1, of every token read so far; those that are gone have 0. `dropped` (batch): tokens that left."""
+    def attend(self, x: Float[Tensor, "batch dim"], kept: Kept, along: Along) -> tuple[Float[Tensor, "batch value"], Kept, Seen]:
+        """One token, before the last projection."""
         keys, values = torch.cat([kept["keys"], self.k(x)[:, None]], 1), torch.cat([kept["values"], self.v(x)[:, None]], 1)
         at = torch.cat([kept["at"], x.new_full((len(x), 1), along.position)], 1)
         stay = torch.ones_like(at[0], dtype=torch.bool) if self.window is None else (at[0] > along.position - self.window) | (at[0] < self.sinks)
         keys, values, at = keys[:, stay], values[:, stay], at[:, stay]
         weights = ((keys @ self.q(x)[:, :, None])[..., 0] / math.sqrt(KEY)).softmax(-1)
-        y = self.out((weights[:, None] @ values)[:, 0])
         seen = {"attention": scatter(weights, at, along.position + 1), "dropped": weights.new_full((len(x),), float((~stay).sum()))}
-        return y, {"keys": keys, "values": values, "at": at}, seen
+        return (weights[:, None] @ values)[:, 0], {"keys": keys, "values": values, "at": at}, seen
+
+    def step(self, x: Float[Tensor, "batch dim"], kept: Kept, along: Along) -> tuple[Float[Tensor, "batch dim"], Kept, Seen]:
+        """Seen: `attention` (batch, tokens read), 0 to 1, of every token read so far; those that are gone have 0. `dropped` (batch): tokens that left."""
+        y, new, seen = self.attend(x, kept, along)
+        return self.out(y), new, seen
 
 
 def visible(time: int, window: int | None, sinks: int, device: torch.device) -> Bool[Tensor, "time time"]:

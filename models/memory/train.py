@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models.memory import tasks
 from models.memory.mixer import Along
@@ -22,8 +23,16 @@ class Recipe:
     length: int = 128
     most: int = 24  # pairs in a sequence
     climb: float = 0.4  # of the steps, until as many as `most` are asked
-    rate: float = 4e-3
+    rate_matrix: float = 0.02  # of Muon, on the matrices
+    rate: float = 3e-3  # of AdamW, on the rest
     rise: int = 40  # steps of a rising rate; then a half cosine to zero
+
+
+def parts(net: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """What Muon trains, the matrices that map activations, and what AdamW does."""
+    trained = {n: p for n, p in net.named_parameters() if p.requires_grad}
+    matrices = [p for n, p in trained.items() if p.ndim == 2 and min(p.shape) > 4 and "embed" not in n]
+    return matrices, [p for p in trained.values() if not any(p is m for m in matrices)]
 
 
 class Trainer:
@@ -32,9 +41,9 @@ class Trainer:
     def __init__(self, net: Net, recipe: Recipe, seed: int, device: str = "cpu") -> None:
         self.net, self.recipe, self.device, self.done = net.to(device).train(), recipe, device, 0
         self.generator = torch.Generator().manual_seed(seed)
-        trained = [p for p in net.parameters() if p.requires_grad]
-        groups = [{"params": [p for p in trained if p.ndim == 2], "weight_decay": 0.01}, {"params": [p for p in trained if p.ndim != 2], "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98))
+        matrices, rest = parts(net)
+        self.optimizers = ((torch.optim.Muon(matrices, lr=recipe.rate_matrix, weight_decay=0.01), recipe.rate_matrix),
+                           (torch.optim.AdamW(rest, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.0), recipe.rate))
 
     def batch(self) -> tasks.Batch:
         r, g = self.recipe, self.generator
@@ -52,11 +61,11 @@ class Trainer:
         loss = nn.functional.cross_entropy(logits, target)
         (loss + sum(along.losses)).backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        x = self.done / r.steps
-        for group in self.optimizer.param_groups:
-            group["lr"] = r.rate * min(1.0, (self.done + 1) / r.rise) * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * x)).item())
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        share = min(1.0, (self.done + 1) / r.rise) * (1 + math.cos(math.pi * self.done / r.steps)) / 2
+        for optimizer, rate in self.optimizers:
+            optimizer.param_groups[0]["lr"] = rate * share
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.done += 1
         return loss.item(), (logits.argmax(1) == target).float().mean().item()
 
