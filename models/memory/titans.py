@@ -40,19 +40,23 @@ class Memory(nn.Module):
         zero = self.v.weight.new_zeros(batch, KEY, VALUE)
         return {"memory": zero, "momentum": zero, "before": zero}
 
-    def read(self, q: Float[Tensor, "batch time key"], x: Float[Tensor, "batch time dim"], kept: Kept) -> tuple[Float[Tensor, "batch time value"], Kept]:
-        """M_t^T q_t of one chunk, each token read after it was written, and what is carried to the next chunk."""
+    def prepare(self, x: Float[Tensor, "*batch time dim"]) -> tuple[Tensor, ...]:
+        """All of a chunk, or of many (..., time, *), that does not depend on the memory: keys, values, theta, and the weights of what is in M_t and S_t:
+        of M_0, of S_0, and of every write so far."""
         k, v, theta, eta, alpha = self.written(x)
+        drag, stay = products(eta), products(1 - alpha)
+        old_drag = drag[..., 0] * eta[..., :1]
+        return k, v, theta, stay[..., 0] * (1 - alpha[..., :1]), (stay @ old_drag[..., None])[..., 0], stay @ drag, old_drag, drag[..., -1, :]
+
+    def read(self, q: Float[Tensor, "batch time key"], prepared: tuple[Tensor, ...], kept: Kept) -> tuple[Float[Tensor, "batch time value"], Kept]:
+        """M_t^T q_t of one chunk, each token read after it was written, and what is carried to the next chunk."""
+        k, v, theta, of_memory, of_momentum, of_writes, old_drag, drag = prepared
         memory, momentum = kept["memory"], kept["momentum"]
         missing = 2 * theta[..., None] * (k @ memory - v)
-        drag, stay = products(eta), products(1 - alpha)
-        first_drag, first_stay = drag[..., :, 0] * eta[..., :1], stay[..., :, 0] * (1 - alpha[..., :1])  # from before the chunk to t
-        reach = stay @ drag  # [t, s]: how much of the write of s is in M_t
-        slow = (stay @ first_drag[..., None])[..., 0]  # how much of the old momentum
-        scores = reach * (q @ k.transpose(1, 2))
-        y = first_stay[..., None] * (q @ memory) + slow[..., None] * (q @ momentum) - scores @ missing
-        new = (first_stay[:, -1, None, None] * memory + slow[:, -1, None, None] * momentum - (reach[:, -1, :, None] * k).transpose(1, 2) @ missing)
-        pushed = first_drag[:, -1, None, None] * momentum - (drag[:, -1, :, None] * k).transpose(1, 2) @ missing
+        y = of_memory[..., None] * (q @ memory) + of_momentum[..., None] * (q @ momentum) - (of_writes * (q @ k.transpose(1, 2))) @ missing
+        new = (of_memory[:, -1, None, None] * memory + of_momentum[:, -1, None, None] * momentum
+               - (of_writes[:, -1, :, None] * k).transpose(1, 2) @ missing)
+        pushed = old_drag[:, -1, None, None] * momentum - (drag[..., None] * k).transpose(1, 2) @ missing
         return y, {"memory": new, "momentum": pushed, "before": new}
 
     def write(self, x: Float[Tensor, "batch dim"], kept: Kept, position: int) -> tuple[Kept, Seen]:
@@ -72,12 +76,13 @@ def surprise(memory: Float[Tensor, "batch key value"], k: Float[Tensor, "batch k
     return 2 * k[..., None] * ((k[:, None] @ memory)[:, 0] - v)[:, None]
 
 
-def products(gates: Float[Tensor, "batch time"]) -> Float[Tensor, "batch time time"]:
+def products(gates: Float[Tensor, "*batch time"]) -> Float[Tensor, "*batch time time"]:
     """[t, s] = product of the gates after s up to t, 1 on the diagonal, 0 above it; exact also where a gate is 0."""
-    rows = [torch.zeros_like(gates)]
-    for t in range(gates.shape[1]):
-        rows.append(rows[-1] * gates[:, t, None] + F.one_hot(torch.tensor(t, device=gates.device), gates.shape[1]).to(gates))
-    return torch.stack(rows[1:], 1)
+    one = torch.eye(gates.shape[-1], device=gates.device, dtype=gates.dtype)
+    rows = [one[0].expand_as(gates)]
+    for t in range(1, gates.shape[-1]):
+        rows.append(rows[-1] * gates[..., t, None] + one[t])
+    return torch.stack(rows, -2)
 
 
 class Titans(Mixer):
@@ -90,11 +95,12 @@ class Titans(Mixer):
 
     def recall(self, x: Tensor) -> Tensor:
         """norm(M_t^T q_t) of all tokens (batch, time, VALUE)."""
-        kept, ys = self.memory.start(len(x)), []
-        for part in x.split(CHUNK, 1):
-            y, kept = self.memory.read(self.memory.query(part), part, kept)
+        time, kept, ys = x.shape[1], self.memory.start(len(x)), []
+        chunks = F.pad(x, (0, 0, 0, -time % CHUNK)).unflatten(1, (-1, CHUNK))  # what is padded comes last, and nothing reads it
+        for q, *prepared in zip(self.memory.query(chunks).unbind(1), *(p.unbind(1) for p in self.memory.prepare(chunks)), strict=True):
+            y, kept = self.memory.read(q, tuple(prepared), kept)
             ys.append(y)
-        return self.norm(torch.cat(ys, 1))
+        return self.norm(torch.cat(ys, 1)[:, :time])
 
     def recall_step(self, x: Tensor, kept: Kept, along: Along) -> tuple[Tensor, Kept, Seen]:
         kept, seen = self.memory.write(x, kept, along.position)

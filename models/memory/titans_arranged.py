@@ -55,7 +55,7 @@ class MemoryAsContext(Mixer):
             past = torch.ones(time, time, dtype=torch.bool, device=x.device).tril()
             may = torch.cat([past.new_ones(time, PERSISTENT), past, past], 1)
             y, _ = self.attend(part, torch.cat([learned, self.told(part, kept["memory"]), part], 1), may)
-            recalled, kept = self.memory.read(self.memory.query(y), y, kept)
+            recalled, kept = self.memory.read(self.memory.query(y), self.memory.prepare(y), kept)
             ys.append(self.gate(y, recalled))
         return torch.cat(ys, 1)
 

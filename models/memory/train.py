@@ -16,13 +16,14 @@ from models.memory.net import Net
 
 @dataclass(frozen=True)
 class Recipe:
-    """Tokens read: steps x batch x length, the same for all. Three of four sequences hold pairs, from 4 at first to `most`; the fourth a passkey."""
+    """Tokens read: steps x batch x length, the same for all. Three of four sequences hold pairs, `least` at first and up to `most`; the fourth a passkey."""
 
     steps: int = 900
-    batch: int = 64
+    batch: int = 32
     length: int = 128
+    least: int = 2
     most: int = 24  # pairs in a sequence
-    climb: float = 0.4  # of the steps, until as many as `most` are asked
+    climb: float = 0.5  # of the steps, until as many as `most` are asked
     rate_matrix: float = 0.02  # of Muon, on the matrices
     rate: float = 3e-3  # of AdamW, on the rest
     rise: int = 40  # steps of a rising rate; then a half cosine to zero
@@ -47,7 +48,7 @@ class Trainer:
 
     def batch(self) -> tasks.Batch:
         r, g = self.recipe, self.generator
-        most = round(4 + (r.most - 4) * min(1.0, self.done / (r.climb * r.steps)))
+        most = round(r.least + (r.most - r.least) * min(1.0, self.done / (r.climb * r.steps)))
         pairs = int(torch.randint(max(1, most // 3), most + 1, (), generator=g))
         spread = int(torch.randint(0, max(1, (r.length - 1 - 3 * pairs) // 2), (), generator=g))
         return tasks.together(tasks.associations(r.batch * 3 // 4, r.length, pairs, g, spread), tasks.passkeys(r.batch - r.batch * 3 // 4, r.length, g))
