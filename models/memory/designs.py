@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from models.errors import BadInput
 
 if TYPE_CHECKING:
-    from models.memory.longmem import LongMem
     from models.memory.mixer import Mixer
-    from models.memory.net import Net
+    from models.memory.net import Net, Reader
 
 WINDOW, SINKS = 32, 4
 
@@ -124,7 +123,7 @@ def design(name: str) -> Design:
     return DESIGNS[name]
 
 
-def build(name: str, seed: int, base: Net | None = None) -> Net | LongMem:
+def build(name: str, seed: int, base: Net | None = None) -> Reader:
     """A net with this memory, its weights drawn from `seed` alone. A design with a base is built around the grown net `base`."""
     import torch
 

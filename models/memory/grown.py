@@ -11,8 +11,7 @@ from models.errors import BadInput, BrokenWeights
 from models.memory.designs import DESIGNS, build, design
 
 if TYPE_CHECKING:
-    from models.memory.longmem import LongMem
-    from models.memory.net import Net
+    from models.memory.net import Reader
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "recall"
 
@@ -32,7 +31,7 @@ def names(folder: Path = WEIGHTS) -> list[str]:
     return [name for name in DESIGNS if seeds(name, folder)]
 
 
-def save(net: Net | LongMem, file: Path, about: dict[str, Any]) -> None:
+def save(net: Reader, file: Path, about: dict[str, Any]) -> None:
     """Writes what was trained, in half precision; what is frozen stands in its own file. `about` goes with it, as JSON."""
     import torch
     from safetensors.torch import save_file
@@ -54,7 +53,7 @@ def about(name: str, seed: int, folder: Path = WEIGHTS) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=64)
-def load(name: str, seed: int = 0, folder: Path = WEIGHTS) -> Net | LongMem:
+def load(name: str, seed: int = 0, folder: Path = WEIGHTS) -> Reader:
     """The grown net, frozen, in single precision on the CPU; shared by all who ask, so never written to.
 
     Raises `BadInput` where there is no such memory or it was not grown with this seed, `BrokenWeights` where the file does not fit.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.memory.attention import Attention, visible
 from models.memory.mixer import KEY, Along, Kept, Mixer, Seen
-from models.memory.net import Block, Net, State
+from models.memory.net import Block, Net, Reader, State
 
 CHUNK, TOP = 4, 4  # tokens of a chunk, which are found together by their mean key; chunks that a token finds. In the paper 4, and 64 tokens
 
@@ -73,7 +73,7 @@ class Retrieval(Mixer):
         return self.local.out(share * memory[:, 0] + (1 - share) * near), window | {"bank_keys": keys, "bank_values": values}, seen
 
 
-class LongMem(nn.Module):
+class LongMem(Reader):
     """`net` reads as it always did, and is not trained; beside every block of it stands one of the side network, whose output the step of the frozen block
     is added to, and whose last goes through the frozen net's own embedding.
 

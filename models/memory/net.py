@@ -53,8 +53,21 @@ class Block(nn.Module):
         return self.think(x + y), new | {"stem": last}, seen
 
 
-class Net(nn.Module):
+class Reader(nn.Module):
     """`forward` reads whole sequences; `step` reads on from a state, which it leaves as it is, and returns the next one. Both give logits of what comes next."""
+
+    def forward(self, tokens: Int[Tensor, "batch time"], along: Along | None = None) -> Float[Tensor, "batch time tokens"]:
+        raise NotImplementedError
+
+    def start(self, batch: int) -> State:
+        raise NotImplementedError
+
+    def step(self, state: State, tokens: Int[Tensor, " batch"]) -> tuple[State, Float[Tensor, "batch tokens"]]:
+        raise NotImplementedError
+
+
+class Net(Reader):
+    """A reader of blocks with one kind of mixer."""
 
     def __init__(self, mixer: Callable[[int], Mixer], tokens: int, dim: int = DIM, layers: int = LAYERS, budget: int = BUDGET) -> None:
         super().__init__()
@@ -85,7 +98,7 @@ class Net(nn.Module):
         return State(state.read + 1, tuple(kept), tuple(seen)), self.norm(x) @ self.embed.weight.T
 
 
-def run(net: Net, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time tokens"]:
+def run(net: Reader, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time tokens"]:
     """The logits of the recurrent form, token by token."""
     state, found = net.start(len(tokens)), []
     for t in range(tokens.shape[1]):

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Int
 from torch import Generator, Tensor
 
+from models.errors import BadInput
+
 START, MARK = 0, 1  # a sequence begins with START; a passkey stands after MARK
 FILLERS, KEYS, VALUES = range(2, 34), range(34, 98), range(98, 114)
 TOKENS = 114
@@ -45,12 +47,16 @@ def haystack(batch: int, length: int, generator: Generator) -> Batch:
     return Batch(tokens, torch.full_like(tokens, -1), torch.zeros_like(tokens))
 
 
-def associations(batch: int, length: int, pairs: int, generator: Generator, spread: int = 0) -> Batch:
+def associations(batch: int, length: int, pairs: int, generator: Generator, spread: int = 0, power: float = POWER) -> Batch:
     """Multi-query associative recall: `pairs` different keys, each followed by its value; then every key is asked for once, after a gap.
 
-    The pairs stand among the first `pairs + spread` places of two tokens, the questions anywhere after, near ones being likelier (a power law), words fill the
-    rest. Arora et al. 2023 (Zoology), arXiv 2312.04927.
+    The pairs stand among the first `pairs + spread` places of two tokens, the questions anywhere after, near ones being likelier (a power law; all
+    gaps alike where `power` is 1), words fill the rest. Raises `BadInput` where they do not fit. Arora et al. 2023 (Zoology), arXiv 2312.04927.
     """
+    free = length - 1 - 2 * (pairs + spread)
+    if not 0 < pairs <= min(free, len(KEYS)):
+        raise BadInput(f"{pairs} pairs and their questions do not fit into {length} tokens", f"each takes three, and there are {len(KEYS)} keys",
+                       "Take fewer pairs or a longer sequence", setting="pairs")
     found = haystack(batch, length, generator)
     places = pairs + spread
     rows = torch.arange(batch)[:, None]
@@ -58,8 +64,7 @@ def associations(batch: int, length: int, pairs: int, generator: Generator, spre
     values = draw(VALUES, (batch, pairs), generator)
     at = 1 + 2 * torch.rand(batch, places, generator=generator).argsort(1)[:, :pairs].sort(1).values
     found.tokens[rows, at], found.tokens[rows, at + 1] = keys, values
-    free = length - 1 - 2 * places
-    odds = torch.arange(1, free + 1, dtype=torch.float) ** (POWER - 1)
+    odds = torch.arange(1, free + 1, dtype=torch.float) ** (power - 1)
     ask = 1 + 2 * places + torch.multinomial(odds.expand(batch, -1), pairs, generator=generator)  # in random order: any key at any gap
     found.tokens[rows, ask], found.target[rows, ask], found.lag[rows, ask] = keys, values, ask - at - 1
     return found
@@ -77,6 +82,23 @@ def passkeys(batch: int, length: int, generator: Generator, depth: float | None 
     found.target[:, last:] = values
     found.lag[:, last:] = last - begin - 1
     return found
+
+
+def swapped(batch: Batch, generator: Generator) -> tuple[Batch, Int[Tensor, " batch"]]:
+    """The same sequences, but of each one value that is asked for is another, where it was stored and so in the answer; and the token that asks for it.
+
+    Of a passkey only the last value can be changed: the others stand in the question as well.
+    """
+    rows = torch.arange(len(batch.tokens))
+    may = (batch.target >= 0).float()
+    key = batch.tokens[:, -DIGITS] == MARK
+    may[key, :-1] = 0.0
+    asks = torch.multinomial(may, 1, generator=generator)[:, 0]
+    stored = asks - batch.lag[rows, asks]
+    other = (batch.target[rows, asks] - VALUES.start + torch.randint(1, len(VALUES), (len(rows),), generator=generator)) % len(VALUES) + VALUES.start
+    new = Batch(batch.tokens.clone(), batch.target.clone(), batch.lag)
+    new.tokens[rows, stored], new.target[rows, asks] = other, other
+    return new, asks
 
 
 def together(*batches: Batch) -> Batch:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.memory import tasks
 from models.memory.mixer import Along
-from models.memory.net import Net
+from models.memory.net import Reader
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def parts(net: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
 class Trainer:
     """`step` trains on one batch; the batches are drawn from the seed alone, so that all memories read the same."""
 
-    def __init__(self, net: Net, recipe: Recipe, seed: int, device: str = "cpu") -> None:
+    def __init__(self, net: Reader, recipe: Recipe, seed: int, device: str = "cpu") -> None:
         self.net, self.recipe, self.device, self.done = net.to(device).train(), recipe, device, 0
         self.generator = torch.Generator().manual_seed(seed)
         matrices, rest = parts(net)
