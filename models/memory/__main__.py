@@ -46,7 +46,8 @@ def grow(args: argparse.Namespace) -> int:
     recipe = replace(Recipe(), steps=args.steps) if args.steps else Recipe()
     started = time.perf_counter()
     for found in grow_all(names, args.seeds, args.out, recipe, args.workers, args.device):
-        sys.stderr.write(f"{time.perf_counter() - started:6.0f} s  {found['name']}-{found['seed']}: right {found['right'][-1]:.3f}, {found['cpu seconds']} CPU-s\n")
+        passed, net = time.perf_counter() - started, f"{found['name']}-{found['seed']}"
+        sys.stderr.write(f"{passed:6.0f} s  {net}: right {found['right'][-1]:.3f}, {found['cpu seconds']} CPU-s\n")
         sys.stderr.flush()
     return 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict
 from multiprocessing import get_context
@@ -17,8 +17,8 @@ from models.memory.train import Recipe, Trainer, train
 SAMPLE = 20  # steps that one point of the curve is the mean of
 
 
-def grow(name: str, seed: int, folder: Path, recipe: Recipe, device: str = "cpu", show: Callable[[int, float], None] = lambda step, share: None) -> dict[str, Any]:
-    """Trains one net and writes it; `show(step, share of right answers)`. Returns what is written beside the weights."""
+def grow(name: str, seed: int, folder: Path, recipe: Recipe, device: str = "cpu") -> dict[str, Any]:
+    """Trains one net and writes it. Returns what is written beside the weights."""
     import torch
 
     torch.set_num_threads(1)
@@ -27,7 +27,6 @@ def grow(name: str, seed: int, folder: Path, recipe: Recipe, device: str = "cpu"
     started, cpu, shares = time.perf_counter(), time.process_time(), []
     for _, share in train(trainer):
         shares.append(share)
-        show(trainer.done, share)
     curve = [round(sum(part) / len(part), 4) for part in (shares[i : i + SAMPLE] for i in range(0, len(shares), SAMPLE))]
     parameters = list(trainer.net.parameters())
     found = {"name": name, "seed": seed, "recipe": asdict(recipe), "parameters": sum(p.numel() for p in parameters),

@@ -75,7 +75,8 @@ def _there(name: str, seed: int, folder: Path) -> Path:
     design(name)
     file = path(name, seed, folder)
     if not file.is_file():
-        raise BadInput(f"{name} was not grown with seed {seed}", f"there are {seeds(name, folder) or 'none'}", f"Grow it: {_command(name, seed)}", setting="memory")
+        raise BadInput(f"{name} was not grown with seed {seed}", f"there are {seeds(name, folder) or 'none'}", f"Grow it: {_command(name, seed)}",
+                       setting="memory")
     return file
 
 

@@ -93,7 +93,8 @@ class MemMamba(Mixer):
 
 
 def pool(worth: Float[Tensor, "batch time"], slots: int) -> Bool[Tensor, "batch time time"]:
-    """[t, s]: whether the note of token s is in the pool after token t: it passed tau_1 and is among the `slots` of highest worth up to t; the first of equals."""
+    """[t, s]: whether the note of token s is in the pool after token t: it passed tau_1, and is among the `slots` of highest worth up to t (of equals, the
+    first)."""
     steps = torch.arange(worth.shape[1], device=worth.device)
     before = steps[:, None] >= steps
     better = (worth[:, None] > worth[..., None]) | ((worth[:, None] == worth[..., None]) & (steps < steps[:, None]))  # [s, r]: r is ahead of s

@@ -54,7 +54,7 @@ class Block(nn.Module):
 
 
 class Reader(nn.Module):
-    """`forward` reads whole sequences; `step` reads on from a state, which it leaves as it is, and returns the next one. Both give logits of what comes next."""
+    """`forward` reads whole sequences; `step` reads on from a state, leaves it as it is, and returns the next one. Both give logits of what comes next."""
 
     def forward(self, tokens: Int[Tensor, "batch time"], along: Along | None = None) -> Float[Tensor, "batch time tokens"]:
         raise NotImplementedError

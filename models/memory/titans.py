@@ -13,7 +13,7 @@ CHUNK = 8  # tokens whose gradients are taken at the same weights
 
 
 class Memory(nn.Module):
-    """The neural memory itself, a linear map M, and how it is written: S_t = eta_t S_{t-1} - theta_t grad |M_0^T k_t - v_t|^2, M_t = (1 - alpha_t) M_{t-1} + S_t.
+    """The neural memory itself, a linear map M: S_t = eta_t S_{t-1} - theta_t grad |M_0^T k_t - v_t|^2, M_t = (1 - alpha_t) M_{t-1} + S_t.
 
     The gradient, the surprise, is 2 k_t (M_0^T k_t - v_t)^T, taken at M_0, the memory before the chunk (as the paper does to train in parallel);
     theta, eta and alpha are sigmoids of a projection of the token; k and q have length 1. `momentum` off: eta 0; `forget` off: alpha 0.
