@@ -110,10 +110,11 @@ def cut(done: dict[str, Figures]) -> str:
     full, window, sinks = (np.array([f[name] for f in found]) for name in ("full", "window", "sinks"))
     collapses, stable = (window < full - 0.1).all(), (sinks > full - 0.05).all()
     word = "reproduced" if collapses and stable else "not reproduced"
+    past = [np.mean([f[f"{name}, outside"] for f in found]) for name in ("window", "sinks")]
     why = " The window alone did not collapse." if not collapses else "" if stable else " The sinks did not keep it stable."
     return (f"Sinks and a window are stable where a window alone collapses (Xiao et al. 2023): **{word}** on nets grown with full attention whose cache is "
             f"cut to 32 tokens.{why} Recall inside the window (lags to 28, 512 tokens): all kept {full.mean():.3f}, window {listed(window)}, sinks and window "
-            f"{listed(sinks)}. Past it both lose what they dropped: {np.mean([f['window, outside'] for f in found]):.3f} and {np.mean([f['sinks, outside'] for f in found]):.3f}.")
+            f"{listed(sinks)}. Past it both lose what they dropped: {past[0]:.3f} and {past[1]:.3f}.")
 
 
 def listed(values: np.ndarray) -> str:

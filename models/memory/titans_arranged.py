@@ -104,14 +104,19 @@ class MemoryAsGate(Mixer):
 
 
 class MemoryAsLayer(Mixer):
-    """The memory first, window attention over what it says. Behrouz et al. 2024, arXiv 2501.00663, section 4.3."""
+    """The memory first, window attention over what it says, each added to what it was given: t + attention(norm(x + t)), t what the memory says.
+
+    Behrouz et al. 2024, arXiv 2501.00663, section 4.3.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.titans, self.attention = Titans(dim), Attention(dim, WINDOW)
+        self.norm = nn.RMSNorm(dim, eps=1e-5)
 
     def forward(self, x: Float[Tensor, "batch time dim"], along: Along) -> Float[Tensor, "batch time dim"]:
-        return self.attention(self.titans(x, along), along)
+        told = self.titans(x, along)
+        return told + self.attention(self.norm(x + told), along)
 
     def start(self, batch: int) -> Kept:
         return self.titans.start(batch) | self.attention.start(batch)
@@ -119,5 +124,5 @@ class MemoryAsLayer(Mixer):
     def step(self, x: Float[Tensor, "batch dim"], kept: Kept, along: Along) -> tuple[Float[Tensor, "batch dim"], Kept, Seen]:
         """Seen: as `Memory.write` and `Attention.step`."""
         told, memory, seen = self.titans.step(x, kept, along)
-        y, window, more = self.attention.step(told, kept, along)
-        return y, memory | window, seen | more
+        y, window, more = self.attention.step(self.norm(x + told), kept, along)
+        return told + y, memory | window, seen | more
