@@ -47,7 +47,8 @@ def signals(settings: Watch, seen: Seen) -> Curves:
         value[i, : len(found)] = np.array(found) / largest
         most.append(f"{name} {largest:.3g}")
     place = np.arange(len(seen.text.tokens), dtype=float)
-    return Curves("What the memory shows of itself", tuple(seen.signals), place, "token", value, np.full_like(value, np.nan), "share of its largest so far", "higher: more of it at this token", (*facts(settings, seen), f"the largest: {'; '.join(most)}"))
+    return Curves("What the memory shows of itself", tuple(seen.signals), place, "token", value, np.full_like(value, np.nan),
+                  "share of its largest so far", "higher: more of it at this token", (*facts(settings, seen), f"the largest: {'; '.join(most)}"))
 
 
 def looked_up(settings: Watch, seen: Seen) -> Grid:

@@ -20,8 +20,8 @@ WINDOW = 16  # of the attention beside or above the memory
 class MemoryAsContext(Mixer):
     """Segments of CHUNK tokens: attention over [learned tokens | what memory says to each token | the tokens], whose output is written, and gates what is read.
 
-    h_t = M^T q_t with M as it was before the segment, y = attention of token t over the learned tokens and h and x up to t, then M is written with y, and
-    the output is y * sigmoid(norm(M_t^T q(y_t))). The paper leaves the gate's nonlinearity open, and lets a token see all h of its segment; we keep to
+    h_t = M^T q_t with M as it was before the segment, y = x + attention of token t over the learned tokens and h and x up to t, then M is written with y,
+    and the output is y * sigmoid(norm(M_t^T q(y_t))). The paper leaves the gate's nonlinearity open, and lets a token see all h of its segment; we keep to
     those up to itself, so that nothing comes from the future. Behrouz et al. 2024, arXiv 2501.00663, section 4.1.
     """
 
@@ -35,10 +35,10 @@ class MemoryAsContext(Mixer):
         self.norm_out, self.out = nn.RMSNorm(VALUE, eps=1e-5), nn.Linear(dim, dim, bias=False)
 
     def attend(self, x: Tensor, known: Tensor, may: Tensor) -> tuple[Tensor, Tensor]:
-        """Attention of x (batch, time, dim) over `known` (batch, tokens, dim) where `may` (time, tokens), and its weights."""
+        """x (batch, time, dim) and its attention over `known` (batch, tokens, dim) where `may` (time, tokens), and the weights."""
         scores = self.q(x) @ self.k(known).transpose(1, 2) / math.sqrt(KEY)
         weights = scores.masked_fill(~may, -math.inf).softmax(-1)
-        return self.mix(weights @ self.v(known)), weights
+        return x + self.mix(weights @ self.v(known)), weights
 
     def told(self, x: Tensor, memory: Tensor) -> Tensor:
         """What the memory says to tokens (batch, time, dim)."""
@@ -104,14 +104,19 @@ class MemoryAsGate(Mixer):
 
 
 class MemoryAsLayer(Mixer):
-    """The memory first, window attention over what it says. Behrouz et al. 2024, arXiv 2501.00663, section 4.3."""
+    """The memory first, window attention over what it says, each added to what it was given: t + attention(norm(x + t)), t what the memory says.
+
+    Behrouz et al. 2024, arXiv 2501.00663, section 4.3.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.titans, self.attention = Titans(dim), Attention(dim, WINDOW)
+        self.norm = nn.RMSNorm(dim, eps=1e-5)
 
     def forward(self, x: Float[Tensor, "batch time dim"], along: Along) -> Float[Tensor, "batch time dim"]:
-        return self.attention(self.titans(x, along), along)
+        told = self.titans(x, along)
+        return told + self.attention(self.norm(x + told), along)
 
     def start(self, batch: int) -> Kept:
         return self.titans.start(batch) | self.attention.start(batch)
@@ -119,5 +124,5 @@ class MemoryAsLayer(Mixer):
     def step(self, x: Float[Tensor, "batch dim"], kept: Kept, along: Along) -> tuple[Float[Tensor, "batch dim"], Kept, Seen]:
         """Seen: as `Memory.write` and `Attention.step`."""
         told, memory, seen = self.titans.step(x, kept, along)
-        y, window, more = self.attention.step(told, kept, along)
-        return y, memory | window, seen | more
+        y, window, more = self.attention.step(self.norm(x + told), kept, along)
+        return told + y, memory | window, seen | more
