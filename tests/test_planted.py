@@ -14,7 +14,8 @@ TEXT = "w1 k5 v2 w9 k7 v3 w4 k5"
 
 
 @pytest.mark.parametrize("to, text", [
-    (0, "k5 v2 w1 w9 k7 v3 w4 k5"), (4, "w1 w9 k5 v2 k7 v3 w4 k5"), (5, "w1 w9 k5 v2 k7 v3 w4 k5"), (7, "w1 w9 k7 v3 w4 k5 v2 k5"), (1, TEXT), (2, TEXT), (99, TEXT)])
+    (0, "k5 v2 w1 w9 k7 v3 w4 k5"), (4, "w1 w9 k5 v2 k7 v3 w4 k5"), (5, "w1 w9 k5 v2 k7 v3 w4 k5"), (7, "w1 w9 k7 v3 w4 k5 v2 k5"),
+    (1, TEXT), (2, TEXT), (99, TEXT)])
 def test_the_pair_that_is_asked_for_moves_and_no_other_is_parted(to, text):
     event = SimpleNamespace(_data={"index": [to, to]})
     assert moved(TEXT, "", event) == moved("", TEXT, event) == text

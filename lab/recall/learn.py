@@ -25,6 +25,7 @@ class Learn(Experiment):
     title = "Recall appears: a memory grown live"
     paper = "Arora et al. 2023 (Zoology), arXiv 2312.04927; each memory after its own paper, named in models/memory/designs.py"
     direction = "share of questions answered right, 0 to 1; higher: more is remembered"
+    asks = False
     memory: str = setting("full", "Which memory is grown", choices=tuple(DESIGNS))
     steps: int = setting(400, "Steps of training", low=4, high=4000)
     pairs: int = setting(8, "The most pairs in a training sequence; training begins with two", low=2, high=24)

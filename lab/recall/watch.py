@@ -30,6 +30,7 @@ class Watch(Experiment):
     title = "A memory at work, token by token"
     paper = "Behrouz et al. 2024 (Titans), arXiv 2501.00663; Du et al. 2025 (MoM), arXiv 2502.13685; others in models/memory/designs.py"
     direction = "remembered 0 to 1, higher: would be answered right if it were asked now; looked up, higher: the answer hangs on this token"
+    asks = False
     memory: str = setting("titans", "Which memory reads", choices=tuple(DESIGNS))
     show: str = setting("remembered", "The figure", choices=("remembered", "signals", "looked up", "routing", "table"))
     text: str = setting("", "Words w1 to w32, keys k1 to k64, values v1 to v16, at last a key that stands earlier with a value; empty: one is written", lines=3)
