@@ -110,7 +110,7 @@ DESIGNS: dict[str, Design] = {
     "memmamba": Design("MemMamba", MEMMAMBA, "Mamba-2 with notes, its own and those of the layer below (our interpretation)", _memmamba(True)),
     "memmamba-own": Design("MemMamba, own notes only", MEMMAMBA, "the control without cross-layer attention", _memmamba(False), control=True),
     "titans": Design("Titans, memory alone", TITANS, "writes what surprises it, with momentum and forgetting", _titans()),
-    "titans-no-momentum": Design("Titans without momentum", TITANS, "the control: only the surprise of this token is written", _titans(momentum=False), control=True),
+    "titans-no-momentum": Design("Titans without momentum", TITANS, "the control: no surprise of the past is written", _titans(momentum=False), control=True),
     "titans-no-forgetting": Design("Titans without forgetting", TITANS, "the control: nothing fades", _titans(forget=False), control=True),
     "titans-mac": Design("Titans, memory as context", TITANS, "attention over a segment and what the memory says to it", _arranged("MemoryAsContext")),
     "titans-mag": Design("Titans, memory as gate", TITANS, "window attention gates what the memory says", _arranged("MemoryAsGate")),
