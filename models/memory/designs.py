@@ -17,13 +17,16 @@ WINDOW, SINKS = 32, 4
 
 @dataclass(frozen=True)
 class Design:
-    """`make` gives the mixer for a width. `base` names the memory whose grown net is kept frozen inside; such a design has no mixer of its own."""
+    """`make` gives the mixer for a width. `base` names the memory whose grown net is kept frozen inside; such a design has no mixer of its own.
+    A `control` is another design with one thing left out.
+    """
 
     title: str
     paper: str
     about: str
     make: Callable[[int], Mixer] | None = None
     base: str = ""
+    control: bool = False
 
 
 def _attention(window: int | None = None, sinks: int = 0) -> Callable[[int], Mixer]:
@@ -105,15 +108,15 @@ DESIGNS: dict[str, Design] = {
     "gated-delta": Design("Gated DeltaNet", "Yang et al. 2024, arXiv 2412.06464", "the delta rule, and a gate that lets the memory fade", _delta(True)),
     "mamba2": Design("Mamba-2", "Dao & Gu 2024, arXiv 2405.21060", "one gate a token both writes and forgets", _mamba2),
     "memmamba": Design("MemMamba", MEMMAMBA, "Mamba-2 with notes, its own and those of the layer below (our interpretation)", _memmamba(True)),
-    "memmamba-own": Design("MemMamba, own notes only", MEMMAMBA, "the control without cross-layer attention", _memmamba(False)),
+    "memmamba-own": Design("MemMamba, own notes only", MEMMAMBA, "the control without cross-layer attention", _memmamba(False), control=True),
     "titans": Design("Titans, memory alone", TITANS, "writes what surprises it, with momentum and forgetting", _titans()),
-    "titans-no-momentum": Design("Titans without momentum", TITANS, "the control: only the surprise of this token is written", _titans(momentum=False)),
-    "titans-no-forgetting": Design("Titans without forgetting", TITANS, "the control: nothing fades", _titans(forget=False)),
+    "titans-no-momentum": Design("Titans without momentum", TITANS, "the control: no surprise of the past is written", _titans(momentum=False), control=True),
+    "titans-no-forgetting": Design("Titans without forgetting", TITANS, "the control: nothing fades", _titans(forget=False), control=True),
     "titans-mac": Design("Titans, memory as context", TITANS, "attention over a segment and what the memory says to it", _arranged("MemoryAsContext")),
     "titans-mag": Design("Titans, memory as gate", TITANS, "window attention gates what the memory says", _arranged("MemoryAsGate")),
     "titans-mal": Design("Titans, memory as layer", TITANS, "window attention over what the memory says", _arranged("MemoryAsLayer")),
     "mom": Design("Mixture of Memories", MOM, "a router sends each token to two of four memories; one more takes everything", _mom(2)),
-    "mom-dense": Design("Mixture of Memories, routing off", MOM, "the control: every memory takes every token", _mom(4)),
+    "mom-dense": Design("Mixture of Memories, routing off", MOM, "the control: every memory takes every token", _mom(4), control=True),
     "longmem": Design("LongMem", "Wang et al. 2023, arXiv 2306.07174", "a side network finds the cached keys and values of a frozen window net", base="window"),
 }
 

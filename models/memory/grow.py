@@ -37,8 +37,9 @@ def grow(name: str, seed: int, folder: Path, recipe: Recipe, device: str = "cpu"
 
 
 def grow_all(names: list[str], seeds: list[int], folder: Path, recipe: Recipe, workers: int, device: str = "cpu") -> Iterator[dict[str, Any]]:
-    """Yields what is known of each net as it is done. All of the first seed come first; a net with a base waits for it."""
+    """Yields what is known of each net as it is done. All of the first seed come first, and controls last; a net with a base waits for it."""
     todo = [(name, seed) for seed in seeds for name in names if not grown.path(name, seed, folder).is_file()]
+    todo.sort(key=lambda job: DESIGNS[job[0]].control)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         running: dict[Any, tuple[str, int]] = {}
         while todo or running:
