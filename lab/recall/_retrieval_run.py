@@ -49,9 +49,12 @@ def retrieval(settings: Retrieval, model: Model) -> Iterator[Event]:
     """Yields the figure after every memory, and last with all."""
     yield Progress(0, 1, "writing the documents")
     net: Any = model.net
+    found: list[Read] = []
     for some in reading(settings, net, model.tokenizer):
+        if some is not None:
+            found.append(some)
         yield Progress(0, 1, "the model reads")
-    read: Any = some
+    read = found[0]
     retrieved(settings, read)
     yield FIGURES[settings.show](settings, read)
     if settings.steps == 0:
