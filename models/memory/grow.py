@@ -29,7 +29,7 @@ def grow(name: str, seed: int, folder: Path, recipe: Recipe, device: str = "cpu"
         shares.append(share)
     curve = [round(sum(part) / len(part), 4) for part in (shares[i : i + SAMPLE] for i in range(0, len(shares), SAMPLE))]
     parameters = list(trainer.net.parameters())
-    found = {"name": name, "seed": seed, "recipe": asdict(recipe), "parameters": sum(p.numel() for p in parameters),
+    found = {"name": name, "seed": seed, "recipe": asdict(recipe), "device": device, "parameters": sum(p.numel() for p in parameters),
              "trained": sum(p.numel() for p in parameters if p.requires_grad), "right": curve, "sample": SAMPLE,
              "cpu seconds": round(time.process_time() - cpu, 1), "seconds": round(time.perf_counter() - started, 1), "torch": torch.__version__}
     grown.save(trainer.net, grown.path(name, seed, folder), found)
