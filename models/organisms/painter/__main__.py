@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ def main() -> int:
     if args.command == "all":
         from models.organisms.painter.everything import everything
 
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its children end with it
         everything(args.device, args.size or _fitting(args.device), args.minutes, args.out, args.compile, _say)
         return 0
     import torch
