@@ -43,6 +43,8 @@ SHOWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "attention-sharing": ("attention.sharing", "scribe", {}),
     "attention-memorized": ("attention.memorized", "scribe", {}),
     "attention-compared": ("attention.compared", "scribe", {"against": "scribe-oracle-a"}),
+    "attention-repetition": ("attention.repetition", "scribe", {"steps": 0}),
+    "diffusion-generate": ("diffusion.generate", "painter", {}),
     "trace-probes": ("trace.probes", "scribe", {"property": "continent"}),
 }
 
