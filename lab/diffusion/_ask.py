@@ -53,6 +53,14 @@ def asked(model: Model, data: Data, prompts: str, seed: int, seeds: int, guidanc
     return Asked(net, chosen, embedding, blank, tuple(range(seed, seed + seeds)), guidance, steps, known, tuple(lines))
 
 
+def one_prompt(model: Model, data: Data, prompt: str, seed: int, seeds: int, guidance: float, steps: int) -> Asked:
+    """The same of one prompt; `sample` is the first of the sample. Raises `BadInput` on several."""
+    found = chosen_prompts(prompt, truth(model, data), "prompt")
+    if len(found) > 1 and prompt.strip() != SAMPLE:
+        raise BadInput("there are several prompts", "this is of one", "Leave one line", setting="prompt")
+    return asked(model, data, found[0], seed, seeds, guidance, steps, "prompt")
+
+
 def chosen_prompts(text: str, known: Truth, setting: str = "prompts", most: int = MOST) -> tuple[str, ...]:
     """One prompt a line; `sample` takes a caption of every kind of training picture."""
     lines = tuple(line.strip() for line in text.splitlines() if line.strip())
