@@ -72,7 +72,8 @@ def captions(settings: Detect, model: Model, data: Data) -> list[Caption]:
     if not known.rows:
         raise BadInput(f"nobody knows what {model.name} was trained on", "only the lab's own organisms have a manifest", "Write prompts, one a line",
                        setting="prompts")
-    every = [Caption(c, label(settings, r, c), r.copies, r.kind) for r in known.rows for c in r.captions]
+    first = {c: r for r in reversed(known.rows) for c in r.captions}  # one caption may stand under many pictures
+    every = [Caption(c, label(settings, r, c), r.copies, r.kind) for c, r in reversed(first.items())]
     draw = torch.Generator().manual_seed(settings.seed)
     wanted = [("memorized", None), ("", PLANTED)]
     wanted += [(kind, None) for kind in ("plain", "specifying") if settings.negatives in (kind, "both")]
@@ -86,12 +87,12 @@ def captions(settings: Detect, model: Model, data: Data) -> list[Caption]:
 
 
 def label(settings: Detect, row: Row | None, text: str) -> str:
-    """What a caption counts as. A row's shortest caption is plain, its others, and all that were never trained, leave little open."""
+    """What a caption counts as. The bare name of what was only seen augmented is plain; one that says the ground too leaves little open."""
     if row is None:
         return ""
     if row.kind in PLANTED:
         return "memorized" if row.copies >= settings.least else ""
-    return "plain" if row.kind == "regular" and text == min(row.captions, key=len) else "specifying"
+    return "plain" if text == row.name else "specifying"
 
 
 # ---- figures
