@@ -91,7 +91,8 @@ class Work:
         count = part.stop - part.start
         latents = start(ask.net, ask.seeds, self.model.device).repeat(count, 1, 1, 1)
         embedding = ask.embedding[part].repeat_interleave(n, 0)
-        seen, found = Seen(), {}
+        seen = Seen()
+        found: dict[str, np.ndarray] = {}
         for step in sample(self.net, embedding, ask.blank, latents, ask.steps, ask.guidance, both=True):
             assert step.without is not None
             if step.done == 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -100,7 +100,7 @@ def label(settings: Detect, row: Row | None, text: str) -> str:
 
 def shown(which: str, settings: Detect, rows: Sequence[Caption], found: Sequence[Measure], value: np.ndarray, facts: Sequence[str]) -> Event:
     """The figure called `which` of the scores so far; `value` is (captions, measures), NaN where a score is still to come."""
-    make = {"prompts": table, "copies": scatter, "roc": curves, "auc": grid}[which]
+    make: Any = {"prompts": table, "copies": scatter, "roc": curves, "auc": grid}[which]
     return make(settings, rows, found, value, tuple(facts))
 
 
