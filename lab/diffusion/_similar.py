@@ -18,7 +18,7 @@ SHORT = 16  # training pictures that are compared closely, by each of the quick 
 
 def floats(pictures: UInt8[np.ndarray, "n h w 3"], device: torch.device | str = "cpu") -> Float[Tensor, "n 3 h w"]:
     """Pictures of an event as numbers in 0 to 1."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.array(pictures)).to(device).permute(0, 3, 1, 2).float() / 255
 
 
 def bytes_of(pictures: Float[Tensor, "n 3 h w"]) -> UInt8[np.ndarray, "n h w 3"]:
