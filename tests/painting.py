@@ -38,9 +38,12 @@ def text_config(**more: Any) -> Any:
 
 
 def parts(kind: str = "sd", *, predicts: str = "epsilon") -> dict[str, Any]:
-    """The parts of a tiny pipeline, the same weights every time: "sd" (UNet), "xl" (UNet, two text encoders), "pixart" (a transformer)."""
+    """The parts of a tiny pipeline, the same weights every time: "sd" (UNet), "xl" (UNet, two text encoders), "pixart" and "ddt"
+    (transformers)."""
     from diffusers import AutoencoderKL, DDIMScheduler, PixArtTransformer2DModel, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    from models.ddt import DDT
 
     side = SIDE // 2
     body: dict[str, Any] = {"sample_size": side, "in_channels": 4, "out_channels": 4, "block_out_channels": (16, 32), "layers_per_block": 1,
@@ -57,6 +60,8 @@ def parts(kind: str = "sd", *, predicts: str = "epsilon") -> dict[str, Any]:
             made["transformer"] = PixArtTransformer2DModel(num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, num_layers=2,
                                                            cross_attention_dim=32, sample_size=side, patch_size=2, caption_channels=WIDTH,
                                                            use_additional_conditions=False)
+        elif kind == "ddt":
+            made["transformer"] = DDT(sample_size=side, width=32, encoder_layers=2, decoder_layers=1, cross_attention_dim=WIDTH)
         else:
             made["unet"] = UNet2DConditionModel(**body)
         made["vae"] = AutoencoderKL(block_out_channels=(8, 16), latent_channels=4, norm_num_groups=8, sample_size=SIDE, scaling_factor=0.5,

@@ -61,6 +61,16 @@ def test_a_transformer_denoises_as_it_does_by_itself(tmp_path):
         torch.testing.assert_close(net.noise(latents, 500, embedding), expected)
 
 
+def test_a_decoupled_transformer_is_read_as_a_unet_is(tmp_path):
+    model = catalog.load(str(painting.save(tmp_path / "x", "ddt", truth=False, predicts="v_prediction")), "cpu")
+    net, made = model.net, painting.parts("ddt")["transformer"]
+    latents, embedding = start(net, [0, 1]), net.embed(words(model, [PROMPT, "cat"]))
+    with torch.no_grad():
+        signal, sigma = (float(v) for v in net.levels(torch.tensor(500)))
+        v = made.velocity(latents, 500, made.condition(latents, 500, embedding))
+        torch.testing.assert_close(net.noise(latents, 500, embedding), signal * v + sigma * latents)
+
+
 @pytest.mark.parametrize("predicts", ["epsilon", "v_prediction", "sample"])
 def test_noise_and_clean_make_up_the_latents(predicts, tmp_path):
     model = catalog.load(str(painting.save(tmp_path / "x", truth=False, predicts=predicts)), "cpu")
