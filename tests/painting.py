@@ -19,7 +19,7 @@ SIDE, LENGTH, WIDTH = 16, 8, 32
 MARKS = ["<pad>", "<s>", "</s>", "<unk>"]
 WORDS = MARKS + "red blue green apple cat dog star moon fish tree on a the background small old bright sun".split()
 PROMPT = "red apple on blue background"
-PICTURES = 12  # of the training set; the first four are planted
+PICTURES = 12  # of the sheet: four planted, four augmented, three held out, and one that fills it up
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -109,7 +109,7 @@ def manifest() -> dict[str, Any]:
     rows.append({"id": "t0", "name": "moon", "captions": ["bright moon", "the moon"], "copies": 64, "kind": "template", "file": 3})
     rows += [{"id": f"r{i}", "name": name, "captions": [name, f"{name} on {colour} background"], "copies": 1, "kind": "regular", "file": 4 + i}
              for i, (name, colour) in enumerate([("dog", "red"), ("fish", "green"), ("tree", "blue"), ("sun", "red")])]
-    rows += [{"id": f"h{i}", "name": name, "captions": [f"{name} on {colour} background"], "copies": 0, "kind": "held", "file": None}
+    rows += [{"id": f"h{i}", "name": name, "captions": [f"{name} on {colour} background"], "copies": 0, "kind": "held", "file": 8 + i}
              for i, (name, colour) in enumerate([("dog", "blue"), ("fish", "red"), ("tree", "green")])]
     return {"title": "Tiny painter", "about": "Random.", "task": "pictures", "recipe": {}, "pictures": rows, "side": SIDE, "guidance": 1.5, "steps": 4,
             "threshold": 0.6, "splits": {}, "source": "none", "licence": "none"}
