@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from lab.diffusion._sample import paint, sample, start, step
+from lab.events import Progress
+from lab.runs import record
 from models import catalog, errors, pipelines
 from models.errors import BadInput
 from models.pipeline import Pipeline, nothing, pictures, tokens, words
@@ -196,6 +198,16 @@ def test_a_language_model_draws_no_pictures(tiny_folder):
         pictures(catalog.load(tiny_folder))
 
 
+def test_a_run_takes_models_of_its_own_kind(tiny_pipeline, tiny_folder):
+    text = catalog.load(tiny_folder)
+    assert (tiny_pipeline.task, text.task) == ("pictures", "text")
+    for name, model, said in (("trace.lens", tiny_pipeline, "draws pictures, and this reads text"), ("diffusion.generate", text, "writes text")):
+        with pytest.raises(BadInput, match=said) as raised:
+            next(record(name, {}, model))
+        assert raised.value.setting == "model"
+    assert isinstance(next(record("diffusion.generate", {"prompts": PROMPT}, tiny_pipeline)), Progress)
+
+
 # ---- the catalog
 
 
@@ -217,6 +229,9 @@ def test_weights_outside_the_device_draw_the_same(folder, monkeypatch):
     runs = [paint(m.net, m.net.embed(words(m, [PROMPT])), nothing(m), start(m.net, [0, 1]), 2, 2.0) for m in (plain, moved)]
     torch.testing.assert_close(*runs)
     assert moved.fingerprint() == plain.fingerprint()
+    embedding, latents = plain.net.embed(words(plain, [PROMPT])), start(plain.net, [0])
+    with torch.no_grad():
+        torch.testing.assert_close(moved.skeleton().noise(latents, 500, embedding), plain.net.noise(latents, 500, embedding))
 
 
 def test_half_precision_files_are_read(folder):
