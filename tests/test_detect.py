@@ -180,6 +180,20 @@ def test_all_figures_come_and_the_chosen_one_last(tiny_pipeline):
         assert isinstance(events[-1], kind) and {type(e) for e in events[-4:]} == set(kinds.values())
 
 
+def test_the_course_over_steps_has_the_scores_as_its_means(tiny_pipeline):
+    events = run(tiny_pipeline, show="steps", measures="all")
+    curves, table = events[-1], next(e for e in events[::-1] if isinstance(e, Table))
+    assert isinstance(curves, Curves) and curves.lines[0] == "memorized (3 captions)" and curves.value.shape == (3, 3)
+    named = [r for r in table.rows if r[1] == "memorized"]
+    assert curves.value[0].mean() == pytest.approx(np.mean([r[table.columns.index("noise, all steps")] for r in named]))
+    assert curves.value[0, 0] == pytest.approx(np.mean([r[3] for r in named]))
+    typed = run(tiny_pipeline, prompts="dog\nzebra", show="steps", measures="all")[-1]
+    assert typed.lines == ("dog", "zebra")
+    with pytest.raises(BadInput, match="only the first step is read") as raised:
+        run(tiny_pipeline, show="steps")
+    assert raised.value.setting == "show"
+
+
 def test_the_grid_says_against_what_and_against_how_many(tiny_pipeline):
     *_, curves, grid = run(tiny_pipeline, measures="all")
     assert len(grid.columns) == 6 and grid.columns[0] == "AUC, against plain" and "3 captions planted 16 times or more, 3 plain ones, 3" in grid.facts[-1]

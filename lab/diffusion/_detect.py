@@ -16,7 +16,7 @@ from lab.diffusion._ask import Asked, asked
 from lab.diffusion._attention import Reader, upsampled
 from lab.diffusion._embedder import embedder
 from lab.diffusion._sample import Step, batch, sample, start
-from lab.diffusion._told import Caption, Measure, captions, measures, shown
+from lab.diffusion._told import Caption, Measure, captions, course, measures, shown
 from lab.events import Event, Progress
 from models.errors import BadInput
 from models.model import Model
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 def detect(settings: Detect, model: Model, data: Data) -> Iterator[Event]:
     """Yields the table of prompts after every batch of them, and last all figures, the chosen one at the end."""
     yield Progress(0, 0, "choosing captions")
+    if settings.show == "steps" and settings.measures != "all":
+        raise BadInput("only the first step is read", "the scores of the first step alone were chosen", "Choose all scores, or another figure", setting="show")
     rows = captions(settings, model, data)
     ask = asked(model, data, "\n".join(r.text for r in rows), settings.seed, settings.seeds, settings.guidance, settings.steps, most=len(rows))
     work = Work(settings, model, ask)
@@ -44,11 +46,16 @@ def detect(settings: Detect, model: Model, data: Data) -> Iterator[Event]:
                 value[part] = found
         yield Progress(part.stop, len(rows), "scoring")
         yield shown("prompts", settings, rows, work.measures, value, work.facts)
-    order = [k for k in ("prompts", "copies", "roc", "auc") if k != settings.show] + [settings.show]
-    figures = [shown(k, settings, rows, work.measures, value, work.facts) for k in order if k == "prompts" or labelled(rows)]
-    if not labelled(rows) and settings.show != "prompts":
-        figures = figures[-1:]
-    yield from figures
+    if not labelled(rows):
+        if settings.show == "steps":
+            yield course(settings, rows, work.course, tuple(work.facts))
+        return
+    for which in [k for k in ("prompts", "copies", "roc", "auc") if k != settings.show]:
+        yield shown(which, settings, rows, work.measures, value, work.facts)
+    if settings.show == "steps":
+        yield course(settings, rows, work.course, tuple(work.facts))
+    else:
+        yield shown(settings.show, settings, rows, work.measures, value, work.facts)
 
 
 def labelled(rows: list[Caption]) -> bool:
@@ -80,6 +87,7 @@ class Work:
                 self.facts.append(f"no attention of the end mark: {error.fault}")
         self.net: Pipeline = self.reader.net if self.reader else ask.net
         self.measures: list[Measure] = measures(self.all, self.embedder is not None, self.reader is not None)
+        self.course = np.full((len(ask.prompts), ask.steps), np.nan)  # the noise that the text adds, step by step
         self.ends = [len(tokens(model, p)) - 1 for p in ask.prompts]
         draw = torch.Generator().manual_seed(settings.seed)
         shape = (settings.probes, 1, *ask.net.latent_shape)
@@ -106,6 +114,7 @@ class Work:
         if self.all:
             with torch.no_grad():
                 found |= self.last(last, seen, count)
+            self.course[part] = np.stack([over(v, count) for v in seen.added], 1)
         yield np.stack([found[m.name] for m in self.measures], 1)
 
     def first(self, step: Step, latents: Tensor, embedding: Tensor, count: int) -> dict[str, np.ndarray]:

@@ -171,6 +171,18 @@ def curves(settings: Detect, rows: Sequence[Caption], found: Sequence[Measure], 
                   "share found, 0 to 1, higher: told apart better", (*facts, *sizes(settings, rows)))
 
 
+def course(settings: Detect, rows: Sequence[Caption], value: np.ndarray, facts: tuple[str, ...]) -> Curves:
+    """The noise that the text adds at every step, mean over the captions of each kind with its standard error; of typed prompts a line each."""
+    kinds = [k for k in ("memorized", "plain", "specifying") if any(r.label == k for r in rows)]
+    parts = {f"{k} ({len(at)} captions)": at for k in kinds if (at := [i for i, r in enumerate(rows) if r.label == k])}
+    if settings.prompts.strip() != KNOWN:
+        parts = {r.text: [i] for i, r in enumerate(rows)}
+    mean = np.stack([value[at].mean(0) for at in parts.values()])
+    error = np.stack([value[at].std(0, ddof=1) / len(at) ** 0.5 if len(at) > 1 else np.full(value.shape[1], np.nan) for at in parts.values()])
+    return Curves("Noise that the text adds, step by step", tuple(parts), np.arange(1, value.shape[1] + 1, dtype=float), "step", mean, error,
+                  "norm of the noise", "norm of the noise that the text adds, 0 and more, higher: more memorized", facts)
+
+
 def sizes(settings: Detect, rows: Sequence[Caption]) -> tuple[str, ...]:
     count = {k: sum(r.label == k for r in rows) for k in ("memorized", "plain", "specifying")}
     return (f"{count['memorized']} captions planted {settings.least} times or more, {count['plain']} plain ones, {count['specifying']} that specify strongly",)
