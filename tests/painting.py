@@ -37,7 +37,7 @@ def text_config(**more: Any) -> Any:
                               "max_position_embeddings": LENGTH, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "projection_dim": WIDTH} | more))
 
 
-def parts(kind: str = "sd", *, predicts: str = "epsilon") -> dict[str, Any]:
+def parts(kind: str = "sd", *, predicts: str = "epsilon", seed: int = 0) -> dict[str, Any]:
     """The parts of a tiny pipeline, the same weights every time: "sd" (UNet), "xl" (UNet, two text encoders), "pixart" and "ddt"
     (transformers)."""
     from diffusers import AutoencoderKL, DDIMScheduler, PixArtTransformer2DModel, UNet2DConditionModel
@@ -50,7 +50,7 @@ def parts(kind: str = "sd", *, predicts: str = "epsilon") -> dict[str, Any]:
                             "norm_num_groups": 8, "attention_head_dim": 8, "cross_attention_dim": WIDTH,
                             "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         made: dict[str, Any] = {"text_encoder": CLIPTextModel(text_config())}
         if kind == "xl":
             made["text_encoder_2"] = CLIPTextModelWithProjection(text_config(num_hidden_layers=3))

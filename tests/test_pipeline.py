@@ -221,6 +221,14 @@ def test_pipelines_are_entries_of_their_own(tmp_path):
     assert catalog.load("painter", "cpu") is model
 
 
+def test_a_pipeline_that_was_saved_again_is_read_again(folder):
+    old = catalog.load(str(folder), "cpu")
+    assert catalog.load(str(folder), "cpu") is old
+    painting.parts(seed=1)["unet"].save_pretrained(folder / "unet")
+    new = catalog.load(str(folder), "cpu")
+    assert new is not old and new.fingerprint() != old.fingerprint()
+
+
 def test_weights_outside_the_device_draw_the_same(folder, monkeypatch):
     plain = catalog.load(str(folder), "cpu")
     monkeypatch.setattr(pipelines, "_place", lambda size, device: (device, True))
