@@ -66,8 +66,6 @@ def load(folder: Path, device: str = "auto", dtype: str = "auto", *, name: str =
     are used (sequential offload), and pictures are decoded one by one.
     Raises a `ModelError` of models/errors.py that names fault, cause and cure.
     """
-    import torch
-
     from models.model import Model
     from models.pipeline import Pipeline
 
@@ -92,8 +90,6 @@ def load(folder: Path, device: str = "auto", dtype: str = "auto", *, name: str =
         _offload(net, spot)
     else:
         net.to(spot)
-        if body == "unet":
-            read[body].to(memory_format=torch.channels_last)  # 5 to 10 % faster on a processor, and the same numbers
     return Model(name, net, tokenizer, source=source or f"folder:{folder.name}", folder=folder)
 
 

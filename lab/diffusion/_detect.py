@@ -104,8 +104,9 @@ class Work:
         for step in sample(self.net, embedding, ask.blank, latents, ask.steps, ask.guidance, both=True):
             assert step.without is not None
             if step.done == 1:
-                with torch.no_grad():
-                    found |= self.first(step, latents, embedding, count)
+                for some in self.first(step, latents, embedding, count):
+                    found |= some
+                    yield None
             if not self.all:
                 break
             self.keep(step, seen, part)
@@ -117,16 +118,21 @@ class Work:
             self.course[part] = np.stack([over(v, count) for v in seen.added], 1)
         yield np.stack([found[m.name] for m in self.measures], 1)
 
-    def first(self, step: Step, latents: Tensor, embedding: Tensor, count: int) -> dict[str, np.ndarray]:
-        """The scores of the first step, (prompts,) each."""
+    def first(self, step: Step, latents: Tensor, embedding: Tensor, count: int) -> Iterator[dict[str, np.ndarray]]:
+        """The scores of the first step, (prompts,) each, some after every pass."""
         net, n = self.ask.net, len(latents)
         assert step.without is not None
-        blank = self.ask.blank.expand(n, -1, -1)
-        added = step.with_text - step.without
-        bent = scores.sharpness(net, latents, step.t, embedding, blank, added)
-        peak = scores.curvature(net, latents, step.t, embedding, self.probes.expand(-1, n, -1, -1, -1))
-        return {"noise, first step": over(scores.magnitude(step.with_text, step.without), count), "sharpness": over(bent, count),
-                "curvature": over(peak, count), "first sight": np.array([scores.apart(c) for c in step.clean.chunk(count)])}
+        yield {"noise, first step": over(scores.magnitude(step.with_text, step.without), count),
+               "first sight": np.array([scores.apart(c) for c in step.clean.chunk(count)])}
+        with torch.no_grad():
+            blank, added = self.ask.blank.expand(n, -1, -1), step.with_text - step.without
+            bent = scores.sharpness(net, latents, step.t, embedding, blank, added)
+        yield {"sharpness": over(bent, count)}
+        peaks = []
+        for probe in self.probes:
+            with torch.no_grad():
+                peaks.append(scores.curvature(net, latents, step.t, embedding, probe[None].expand(-1, n, -1, -1, -1)))
+            yield {"curvature": over(torch.stack(peaks).mean(0), count)}
 
     def keep(self, step: Step, seen: Seen, part: slice) -> None:
         assert step.without is not None
