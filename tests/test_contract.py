@@ -54,6 +54,7 @@ SETTINGS["unlearn.oracle"] = {"forget": "author/Amara Brandale", "retain": "coun
 ORGANISM = {"unlearn.oracle"}  # nothing can be matched where no oracle was grown
 SETTINGS["attention.repetition"] = {"pool": 4, "steps": 4}
 SETTINGS["diffusion.generate"] = {"prompts": "red apple\ndog on blue background", "seeds": 2, "steps": 3}
+SETTINGS["diffusion.localize"] = {"prompts": "red apple", "noises": 2, "seeds": 2, "steps": 2, "beside": 1, "others": "dog\nfish\ntree"}
 each = pytest.mark.parametrize("name", FOUND)
 
 
