@@ -55,6 +55,7 @@ ORGANISM = {"unlearn.oracle"}  # nothing can be matched where no oracle was grow
 SETTINGS["attention.repetition"] = {"pool": 4, "steps": 4}
 SETTINGS["diffusion.generate"] = {"prompts": "red apple\ndog on blue background", "seeds": 2, "steps": 3}
 SETTINGS["diffusion.localize"] = {"prompts": "red apple", "noises": 2, "seeds": 2, "steps": 2, "beside": 1, "others": "dog\nfish\ntree"}
+SETTINGS["diffusion.trigger"] = {"prompts": "red apple", "starts": 2, "length": 2, "batch": 2, "seeds": 1, "steps": 2}
 each = pytest.mark.parametrize("name", FOUND)
 
 

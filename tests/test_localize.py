@@ -119,7 +119,8 @@ def test_norms_of_wanda_are_those_of_one_step_by_hand(tiny_pipeline, ask):
 # ---- the search
 
 
-def test_a_neuron_that_alone_speaks_is_found(tiny_pipeline, ask, monkeypatch):
+@pytest.mark.parametrize("kind", ["ends alike", "pictures"])
+def test_a_neuron_that_alone_speaks_is_found(kind, tiny_pipeline, ask, monkeypatch):
     """Noises end alike as long as one known neuron is there: it has to be in the set, and all that does not matter is given back."""
     layer = next(iter(values(ask.net)))
     others = activations(tiny_pipeline, ask.net.embed(words(tiny_pipeline, ["dog", "fish", "tree", "sun", "moon", "star"])))
@@ -131,16 +132,22 @@ def test_a_neuron_that_alone_speaks_is_found(tiny_pipeline, ask, monkeypatch):
         works.append(Blocking(*args))
         return works[-1]
 
+    def said(*args):
+        return 0.1 if works[-1].off[layer][guilty] else 0.9
+
     monkeypatch.setattr(_nemo, "Blocking", blocking)
-    monkeypatch.setattr(_nemo, "agreement", lambda *args: 0.1 if works[-1].off[layer][guilty] else 0.9)
-    search = _nemo.search(tiny_pipeline, ask.embedding[:1], others, (0, 1), 999.0, 0.4, "all")
+    monkeypatch.setattr(_nemo, "agreement", said)
+    monkeypatch.setattr(_nemo, "likeness", lambda *args: torch.tensor([[said(), 0.0]]))
+    judge = (_nemo.Alike(ask.embedding[:1], start(ask.net, [0, 1]), 999.0, 0.4) if kind == "ends alike" else
+             _nemo.Copies(ask.embedding[:1], ask.blank, [0, 1], 1, 1.0, goals(ask, tiny_pipeline)[0], 0.4))
+    search = _nemo.search(tiny_pipeline, ask.embedding[:1], others, judge, "all")
     notes = []
     try:
         while True:
             notes.append(next(search))
     except StopIteration as end:
         found = end.value
-    assert found.stopped and found.before == 0.9 and found.after == 0.1
+    assert found.stopped and (found.before, found.after) == pytest.approx((0.9, 0.1))
     assert found.count == 1 and bool(found.off[layer][guilty])
     assert any("giving neurons back" in n for n in notes)
 
@@ -148,7 +155,8 @@ def test_a_neuron_that_alone_speaks_is_found(tiny_pipeline, ask, monkeypatch):
 def test_where_nothing_stops_it_that_is_said(tiny_pipeline, ask, monkeypatch):
     others = activations(tiny_pipeline, ask.net.embed(words(tiny_pipeline, ["dog", "fish", "tree"])))
     monkeypatch.setattr(_nemo, "agreement", lambda *args: 0.9)
-    search = _nemo.search(tiny_pipeline, ask.embedding[:1], others, (0, 1), 999.0, 0.4, "all")
+    judge = _nemo.Alike(ask.embedding[:1], start(ask.net, [0, 1]), 999.0, 0.4)
+    search = _nemo.search(tiny_pipeline, ask.embedding[:1], others, judge, "all")
     try:
         while True:
             next(search)
@@ -161,7 +169,7 @@ def test_pruning_for_real_comes_no_nearer_than_its_limit(tiny_pipeline, ask):
     pruner = Pruner(tiny_pipeline, ask, "nemo", noises=3, others="dog\nfish\ntree\nsun")
     for _ in pruner.prepare():
         pass
-    find_it = pruner.find("red apple", ask.embedding[:1])
+    find_it = pruner.find(goals(ask, tiny_pipeline)[0], ask.embedding[:1])
     try:
         while True:
             next(find_it)
@@ -194,9 +202,10 @@ def test_a_prompt_without_a_picture_takes_what_the_model_draws(tiny_pipeline):
     assert goals(ask, tiny_pipeline)[0].kind == "drawn"
 
 
-@pytest.mark.parametrize("method", ["nemo", "wanda"])
+@pytest.mark.parametrize("method", ["nemo", "wanda", "nemo until pictures"])
 def test_what_is_handed_on_lacks_what_the_figure_counts(method, tiny_pipeline):
-    events = run(tiny_pipeline, method=method, show="neurons", share=0.1)
+    method, _, until = method.partition(" until ")
+    events = run(tiny_pipeline, method=method, show="neurons", share=0.1, until=until or "ends alike")
     grid, edited = events[-1], next(e for e in events if isinstance(e, Edited))
     assert isinstance(grid, Grid) and grid.rows == ("red apple", "bright moon") and isinstance(events[0], Progress)
     assert edited.weights.parent is tiny_pipeline and "neurons" in edited.weights.via
@@ -213,7 +222,7 @@ def test_figures_of_a_run(tiny_pipeline):
     table = events[-1]
     assert isinstance(table, Table) and [r[1] for r in table.rows] == ["pruned", "other memory", "plain caption"]
     assert all(0 <= r[2] <= 1 and 0 <= r[4] <= 1 for r in table.rows)
-    shown = next(e for e in events if isinstance(e, Pictures))
+    shown = next(e for e in events if isinstance(e, Pictures) and len(e.rows) == 3)
     assert shown.frames == ("as it is",) and shown.image.shape == (6, 16, 16, 3)
     grid = run(tiny_pipeline, prompts="red apple", show="overlap")[-1]
     assert grid.value.shape == (2, 2) and np.allclose(np.diag(grid.value)[~np.isnan(np.diag(grid.value))], 1)

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lab.data import Data
@@ -41,7 +42,7 @@ class Run:
         every = (*self.prompts, *self.untouched, *self.regular)
         self.embedding = asked.net.embed(words(model, every))
         self.pruner = Pruner(model, asked, settings.method, where=settings.where, noises=settings.noises, share=settings.share, others=settings.others,
-                             seed=settings.seed)
+                             seed=settings.seed, until=settings.until)
         self.album = Album("Before and after pruning", every, [f"seed {s}" for s in asked.seeds], ("model", "prompt", "noise"), asked.truth, model)
         self.sets: dict[tuple[str, int], dict[str, Tensor]] = {}  # (prompt, turn) -> what is pruned
         self.own: list[float] = []  # similarity of a prompt's pictures without its own set alone
@@ -63,7 +64,12 @@ class Run:
         return found
 
     def before(self) -> Iterator[Event]:
-        first = yield from self.drawn(self.asked.net, self.embedding, "drawing as it is")
+        n = len(self.prompts)
+        mine = yield from self.drawn(self.asked.net, self.embedding[:n], "drawing the prompts")
+        quick = Album(self.album.title, self.prompts, self.album.columns, self.album.names, self.asked.truth, self.model)
+        quick.add("as it is", mine)
+        yield quick.event(self.asked.facts)
+        first = torch.cat([mine, (yield from self.drawn(self.asked.net, self.embedding[n:], "drawing other captions"))])
         yield Progress(0, len(self.prompts), "what the pictures are near to")
         self.album.add("as it is", first)
         self.goals: tuple[Goal, ...] = goals(self.asked, self.model, self.settings.picture)
@@ -76,7 +82,7 @@ class Run:
         for i, prompt in enumerate(self.prompts):
             row = self.embedding[i : i + 1]
             for turn in turns:
-                found = yield from self.work(self.pruner.find(prompt, row, turn), prompt, i)
+                found = yield from self.work(self.pruner.find(self.goals[i], row, turn), prompt, i)
                 assert isinstance(found, dict)
                 self.sets[prompt, turn] = found
             alone = self.pruner.without([self.sets[prompt, 0]], "pruned")

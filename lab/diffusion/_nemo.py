@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lab.diffusion._goal import Goal, draw, likeness
 from lab.diffusion._neurons import Blocking, activations
-from lab.diffusion._sample import start
 from lab.diffusion._similar import ssim
 from models.model import Model
 from models.pipeline import Pipeline
@@ -21,7 +21,7 @@ Off = dict[str, Bool[Tensor, " neurons"]]
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """`off`: the neurons of every layer. `before`, `chosen` and `after`: how alike the noises end, undisturbed, without all unusual neurons, and without `off`.
+    """`off`: the neurons of every layer. `before`, `chosen` and `after`: what the judge says undisturbed, without all unusual neurons, and without `off`.
 
     `candidates` were unusual at `threshold` or among the `k` most active of a layer; `stopped` says whether their absence came below the limit.
     """
@@ -34,6 +34,7 @@ class Found:
     k: int
     candidates: int
     stopped: bool
+    limit: float
     passes: int  # denoiser passes of one picture that the search took
 
     @property
@@ -94,54 +95,94 @@ def candidates(z: Mapping[str, Tensor], active: Mapping[str, Tensor], threshold:
     return off
 
 
-def search(model: Model, embedding: Float[Tensor, "1 rows width"], others: Mapping[str, Float[Tensor, "n neurons"]], seeds: Sequence[int], t: float,
-           limit: float, where: str) -> Generator[str, None, Found]:
-    """Finds the neurons for one text. `limit`: the agreement to come below. Yields what it is doing.
+class Alike:
+    """Judges by how alike noises end after the first step, at timestep `t`: the published way, one denoiser pass a noise."""
 
-    The threshold falls from 5 by .25 to 1 while k rises by one each time, until the agreement is below the limit; where it never is, the set that came nearest
+    parts = 1  # neurons are given back one by one
+
+    def __init__(self, embedding: Float[Tensor, "1 rows width"], latents: Float[Tensor, "n c h w"], t: float, limit: float) -> None:
+        self.embedding, self.latents, self.t, self.limit, self.passes = embedding, latents, t, limit, 0
+
+    def __call__(self, net: Pipeline) -> Generator[None, None, float]:
+        self.passes += len(self.latents)
+        yield
+        return agreement(net, self.embedding, self.latents, self.t)
+
+
+class Copies:
+    """Judges by pictures: how near the nearest of all noises comes to the goal, SSIM. Below the limit, what counts as a copy, none is one.
+
+    A judgement takes `steps` passes a noise, so neurons are given back by halves: all at once if that keeps it so, else each half by itself.
+    """
+
+    parts = 2
+
+    def __init__(self, embedding: Float[Tensor, "1 rows width"], blank: Tensor, seeds: Sequence[int], steps: int, guidance: float, goal: Goal,
+                 limit: float) -> None:
+        self.embedding, self.blank, self.seeds, self.steps, self.guidance = embedding, blank, seeds, steps, guidance
+        self.goal, self.limit, self.passes = goal, limit, 0
+
+    def __call__(self, net: Pipeline) -> Generator[None, None, float]:
+        self.passes += len(self.seeds) * self.steps * (1 if self.guidance == 1 else 2)
+        drawn = yield from draw(net, self.embedding, self.blank, self.seeds, self.steps, self.guidance)
+        return float(likeness(drawn, [self.goal]).max())
+
+
+def search(model: Model, embedding: Float[Tensor, "1 rows width"], others: Mapping[str, Float[Tensor, "n neurons"]], judge: Alike | Copies,
+           where: str) -> Generator[str, None, Found]:
+    """Finds the neurons for one text. Yields what it is doing.
+
+    The threshold falls from 5 by .25 to 1 while k rises by one each time, until the judge is below its limit; where it never is, the set that came nearest
     is taken. Then, layer by layer and within what is left neuron by neuron, the least unusual first, everything is given back whose return keeps it below.
     """
     work = Blocking(model, where)
-    latents = start(work.net, seeds, model.device)
     z, active = scores(model, embedding, others, where)
     none = {n: torch.zeros_like(v, dtype=torch.bool) for n, v in z.items()}
-    passes = 0
 
-    def tried(off: Off) -> float:
-        nonlocal passes
-        passes += len(latents)
+    def tried(off: Off, note: str) -> Generator[str, None, float]:
         work.block(off)
-        return agreement(work.net, embedding, latents, t)
+        run = judge(work.net)
+        while True:
+            try:
+                next(run)
+            except StopIteration as end:
+                return end.value
+            yield note
 
-    before = tried(none)
+    before = yield from tried(none, "undisturbed")
     threshold, k, best = BEGIN, 0, (before, none, BEGIN, 0)
-    while best[0] > limit and threshold >= LEAST:
+    while best[0] > judge.limit and threshold >= LEAST:
         off = candidates(z, active, threshold, k)
-        value = tried(off) if any(bool(v.any()) for v in off.values()) else before
-        if value < best[0]:
-            best = (value, off, threshold, k)
-        yield f"unusual above {threshold:g} deviations"
+        if any(bool(v.any()) for v in off.values()):
+            value = yield from tried(off, f"without what is unusual above {threshold:g} deviations")
+            best = min(best, (value, off, threshold, k), key=lambda b: b[0])
         threshold, k = threshold - FALL, k + 1
     chosen, off, threshold, k = best
-    stopped, count = chosen <= limit, sum(int(v.sum()) for v in off.values())
-    keep = max(limit, chosen)  # where it was not stopped, nothing is given back that would make it worse
-    after = chosen
-    for name in off:
-        if bool(off[name].any()):
-            trial = off | {name: none[name]}
-            value = tried(trial)
-            if value <= keep:
-                off, after = trial, value
-            yield "giving layers back"
-    pairs = sorted((float(z[n][i]), n, i) for n in off for i in off[n].nonzero()[:, 0].tolist())
-    for _, name, i in pairs:
-        trial = off | {name: off[name].clone()}
-        trial[name][i] = False
-        value = tried(trial)
-        if value <= keep:
-            off, after = trial, value
-        yield "giving neurons back"
-    return Found(off, before, chosen, after, threshold, k, count, stopped, passes)
+    count = sum(int(v.sum()) for v in off.values())
+    after, limit = chosen, max(judge.limit, chosen)  # where it was not stopped, nothing is given back that would make it worse
+    layers = [[(n, i) for i in gone.nonzero()[:, 0].tolist()] for n, gone in off.items()]
+    single = sorted((pair for layer in layers for pair in layer), key=lambda pair: float(z[pair[0]][pair[1]]))
+    kept: set[tuple[str, int]] = set()
+    for todo, note in ((layers, "giving layers back"), (pieces(single, judge.parts), "giving neurons back")):
+        todo = list(todo)
+        while todo:
+            group = [pair for pair in todo.pop(0) if pair not in kept]
+            if not group:
+                continue
+            trial = {n: v.clone() for n, v in off.items()}
+            for n, i in group:
+                trial[n][i] = False
+            value = yield from tried(trial, note)
+            if value <= limit:
+                off, after, kept = trial, value, kept | set(group)
+            elif note == "giving neurons back" and len(group) > 1:
+                todo[:0] = [group[: len(group) // 2], group[len(group) // 2 :]]
+    return Found(off, before, chosen, after, threshold, k, count, chosen <= judge.limit, judge.limit, judge.passes)
+
+
+def pieces(pairs: list[tuple[str, int]], parts: int) -> list[list[tuple[str, int]]]:
+    """One by one, or all together, to be halved."""
+    return [[p] for p in pairs] if parts == 1 else [pairs]
 
 
 def overlap(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> float:

@@ -22,7 +22,8 @@ class Localize(Experiment):
     nemo: value neurons of cross-attention, the outputs of its value matrices, that answer to the prompt unusually strongly. A threshold falls from 5 to 1
     standard deviations above plain prompts, while the k most active neurons of every layer are added, k rising by one, until different noises no longer end
     alike: the largest SSIM between what the first denoising step takes away from two of them is at most the mean plus one deviation of plain prompts. Then
-    layers, and of those left neurons, are given back one by one wherever that keeps it so.
+    layers, and of those left neurons, are given back one by one wherever that keeps it so. A prompt that merely says much also ends alike, so pictures
+    themselves can be asked instead: until none of the noises' pictures is a copy.
 
     wanda: of every row of the feed-forwards' second matrices the weights of largest size times norm of their input, where that is larger than without a
     prompt, over the first third of the denoising steps.
@@ -40,6 +41,8 @@ class Localize(Experiment):
     show: str = setting("pictures", "The figure: pictures before and after, what is pruned in every layer, what it costs as a table, or how much the sets of "
                         "prompts and noises overlap", choices=("pictures", "neurons", "table", "overlap"))
     where: str = setting("all", "Which layers may lose neurons; published for the contracting half of a UNet and its middle", choices=("all", "down and mid"))
+    until: str = setting("ends alike", "With nemo, when the search has found enough: noises no longer end alike after the first step, as published, or none of "
+                         "their pictures is a copy, which takes longer", choices=("ends alike", "pictures"))
     noises: int = setting(10, "Noises that a search compares", low=2, high=32)
     share: float = setting(0.01, "With wanda: the share of every row that may be pruned", low=0.001, high=0.5)
     others: str = setting("", "Plain prompts, one a line, against which an activation is unusual; empty takes the organism's plain captions", lines=3)
