@@ -30,6 +30,8 @@ class Pipeline(nn.Module):
     further row at the end, filled up with zeros, so that an embedding is one tensor everywhere. `width` and `tokens` count that row in.
     """
 
+    alphas: Tensor  # signal squared at every timestep of the training; empty in a flow model
+
     def __init__(self, denoiser: nn.Module, text: nn.Module, vae: nn.Module, scheduler_config: Mapping[str, Any], *, text_2: nn.Module | None = None,
                  pad_2: int | None = None, blank_is_zero: bool = False) -> None:
         """`pad_2` fills up a prompt for `text_2`, where that differs; `blank_is_zero`: no prompt is an embedding of zeros, as in XL models.

@@ -92,8 +92,9 @@ def together(net: Pipeline, embedding: Float[Tensor, "#n rows width"], blank: Fl
             found.append(next(part))
             if len(found) < len(parts):
                 yield None
+        latents, clean, with_text = (torch.cat([getattr(s, k) for s in found]) for k in ("latents", "clean", "with_text"))
         without = None if found[0].without is None else torch.cat([s.without for s in found if s.without is not None])
-        yield Step(found[0].done, found[0].total, found[0].t, *(torch.cat([getattr(s, k) for s in found]) for k in ("latents", "clean", "with_text")), without)
+        yield Step(found[0].done, found[0].total, found[0].t, latents, clean, with_text, without)
 
 
 def batch(net: Pipeline, device: torch.device) -> int:

@@ -57,10 +57,17 @@ class Truth:
     def by_file(self) -> dict[int, Row]:
         return {r.file: r for r in reversed(self.rows) if r.file >= 0}
 
+    @functools.cached_property
+    def by_caption(self) -> dict[str, Row]:
+        return {_plain(c): r for r in reversed(self.rows) for c in r.captions}
+
     def row(self, caption: str) -> Row | None:
-        """The line that a caption belongs to."""
-        wanted = " ".join(caption.lower().split())
-        return next((r for r in self.rows if wanted in (" ".join(c.lower().split()) for c in r.captions)), None)
+        """The first line that a caption belongs to; planted pictures stand before others."""
+        return self.by_caption.get(_plain(caption))
+
+
+def _plain(caption: str) -> str:
+    return " ".join(caption.lower().split())
 
 
 def copies(row: Row) -> str:
