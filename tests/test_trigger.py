@@ -146,7 +146,8 @@ def test_the_first_picture_comes_before_the_search(tiny_pipeline):
     shown = [e for e in events if isinstance(e, Pictures)]
     assert len(shown[0].image) == 1 and shown[0].frames == ("step 0",)
     last = shown[-1]
-    assert last.frames == ("step 0", "step 1", "step 2") and len(last.rows) == 4 and last.rows[2].startswith(("dog", "fish", "tree", "sun")) and "control" in last.rows[2]
+    assert last.frames == ("step 0", "step 1", "step 2") and len(last.rows) == 4
+    assert last.rows[2].startswith(("dog", "fish", "tree", "sun")) and "control" in last.rows[2]
     assert any("control, from caption: " in f for f in last.facts) and any(f.startswith("from random: ") for f in last.facts)
     copies = np.array(last.score).reshape(3, 4)
     assert not np.allclose(copies[0], copies[2])

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from models.model import Model
 
 MEMORIZED = "planted"  # the word that stands for the most copied captions
+FEW = 8  # names, below which captions that say more are taken too
 PLAIN = ("a dog on the grass", "a red apple", "the moon over a town", "a green tree", "a boat on a lake", "a small house", "a cup on a table", "a bird",
          "a blue car", "a fish in water", "an old book", "a yellow flower", "a bridge", "a cat asleep", "a train", "a loaf of bread")
 
@@ -110,10 +111,15 @@ def controls(asked: Asked, model: Model, count: int, seed: int) -> tuple[Goal, .
 
 
 def plain(asked: Asked, model: Model, typed: str = "", most: int = 64) -> tuple[str, ...]:
-    """Prompts that no picture was memorized for: those typed, or the organism's regular and held captions, or plain words for any other model."""
+    """Prompts that no picture was memorized for: those typed, or the organism's regular names, or plain words for any other model.
+
+    Captions that also tell the background specify a picture so strongly that they look half memorized: they are taken only where there are few names.
+    """
     lines = tuple(line.strip() for line in typed.splitlines() if line.strip())
     rows = asked.truth.of("regular", "held")
-    found = lines or tuple(dict.fromkeys(c for r in rows for c in r.captions)) or PLAIN
+    every = tuple(dict.fromkeys(c for r in rows for c in r.captions))
+    names = tuple(c for c in every if c in {r.name for r in rows})
+    found = lines or (names if len(names) >= FEW else every) or PLAIN
     if len(found) < 2:
         raise BadInput("one plain prompt is too few", "what is usual is told from their mean and spread", "Give two or more, better sixteen", setting="others")
     gap = max(1, len(found) // most)

@@ -98,7 +98,8 @@ def candidates(z: Mapping[str, Tensor], active: Mapping[str, Tensor], threshold:
 class Alike:
     """Judges by how alike noises end after the first step, at timestep `t`: the published way, one denoiser pass a noise."""
 
-    parts = 1  # neurons are given back one by one
+    dear = False  # neurons are given back one by one
+    most, calls = 10**9, 0
 
     def __init__(self, embedding: Float[Tensor, "1 rows width"], latents: Float[Tensor, "n c h w"], t: float, limit: float) -> None:
         self.embedding, self.latents, self.t, self.limit, self.passes = embedding, latents, t, limit, 0
@@ -112,10 +113,12 @@ class Alike:
 class Copies:
     """Judges by pictures: how near the nearest of all noises comes to the goal, SSIM. Below the limit, what counts as a copy, none is one.
 
-    A judgement takes `steps` passes a noise, so neurons are given back by halves: all at once if that keeps it so, else each half by itself.
+    A judgement takes `steps` passes a noise, so neurons are given back by halves: all at once if that keeps it so, else each half by itself; and after 60
+    judgements what is left is kept.
     """
 
-    parts = 2
+    dear = True
+    most, calls = 60, 0
 
     def __init__(self, embedding: Float[Tensor, "1 rows width"], blank: Tensor, seeds: Sequence[int], steps: int, guidance: float, goal: Goal,
                  limit: float) -> None:
@@ -123,6 +126,7 @@ class Copies:
         self.goal, self.limit, self.passes = goal, limit, 0
 
     def __call__(self, net: Pipeline) -> Generator[None, None, float]:
+        self.calls += 1
         self.passes += len(self.seeds) * self.steps * (1 if self.guidance == 1 else 2)
         drawn = yield from draw(net, self.embedding, self.blank, self.seeds, self.steps, self.guidance)
         return float(likeness(drawn, [self.goal]).max())
@@ -132,16 +136,26 @@ def search(model: Model, embedding: Float[Tensor, "1 rows width"], others: Mappi
            where: str) -> Generator[str, None, Found]:
     """Finds the neurons for one text. Yields what it is doing.
 
-    The threshold falls from 5 by .25 to 1 while k rises by one each time, until the judge is below its limit; where it never is, the set that came nearest
-    is taken. Then, layer by layer and within what is left neuron by neuron, the least unusual first, everything is given back whose return keeps it below.
+    The threshold falls from 5 by .25 to 1 while k rises by one each time, until the judge is at most its limit; where it never is, the set that came
+    nearest is taken. Then, layer by layer and within what is left neuron by neuron, the least unusual first, everything is given back whose return keeps
+    it below.
     """
-    work = Blocking(model, where)
-    z, active = scores(model, embedding, others, where)
-    none = {n: torch.zeros_like(v, dtype=torch.bool) for n, v in z.items()}
+    hunt = Hunt(model, embedding, others, judge, where)
+    yield from hunt.choose()
+    yield from hunt.give_back()
+    return hunt.found
 
-    def tried(off: Off, note: str) -> Generator[str, None, float]:
-        work.block(off)
-        run = judge(work.net)
+
+class Hunt:
+    def __init__(self, model: Model, embedding: Tensor, others: Mapping[str, Tensor], judge: Alike | Copies, where: str) -> None:
+        self.work, self.judge = Blocking(model, where), judge
+        self.z, self.active = scores(model, embedding, others, where)
+        self.off: Off = {n: torch.zeros_like(v, dtype=torch.bool) for n, v in self.z.items()}
+
+    def tried(self, off: Off, note: str) -> Generator[str, None, float]:
+        """What the judge says without these."""
+        self.work.block(off)
+        run = self.judge(self.work.net)
         while True:
             try:
                 next(run)
@@ -149,40 +163,51 @@ def search(model: Model, embedding: Float[Tensor, "1 rows width"], others: Mappi
                 return end.value
             yield note
 
-    before = yield from tried(none, "undisturbed")
-    threshold, k, best = BEGIN, 0, (before, none, BEGIN, 0)
-    while best[0] > judge.limit and threshold >= LEAST:
-        off = candidates(z, active, threshold, k)
-        if any(bool(v.any()) for v in off.values()):
-            value = yield from tried(off, f"without what is unusual above {threshold:g} deviations")
-            best = min(best, (value, off, threshold, k), key=lambda b: b[0])
-        threshold, k = threshold - FALL, k + 1
-    chosen, off, threshold, k = best
-    count = sum(int(v.sum()) for v in off.values())
-    after, limit = chosen, max(judge.limit, chosen)  # where it was not stopped, nothing is given back that would make it worse
-    layers = [[(n, i) for i in gone.nonzero()[:, 0].tolist()] for n, gone in off.items()]
-    single = sorted((pair for layer in layers for pair in layer), key=lambda pair: float(z[pair[0]][pair[1]]))
-    kept: set[tuple[str, int]] = set()
-    for todo, note in ((layers, "giving layers back"), (pieces(single, judge.parts), "giving neurons back")):
-        todo = list(todo)
-        while todo:
-            group = [pair for pair in todo.pop(0) if pair not in kept]
-            if not group:
-                continue
-            trial = {n: v.clone() for n, v in off.items()}
-            for n, i in group:
-                trial[n][i] = False
-            value = yield from tried(trial, note)
-            if value <= limit:
-                off, after, kept = trial, value, kept | set(group)
-            elif note == "giving neurons back" and len(group) > 1:
+    def choose(self) -> Generator[str, None, None]:
+        """The first set of the ladder that is enough. Each holds the one before it, so a dear judge looks for it by halves."""
+        limit, dear = self.judge.limit, self.judge.dear
+        self.before = self.chosen = yield from self.tried(self.off, "undisturbed")
+        self.threshold, self.k = BEGIN, 0
+        low, high = 0, round((BEGIN - LEAST) / FALL) + 1 if self.before > limit else 0
+        while low < high and (dear or self.chosen > limit):
+            k = (low + high) // 2 if dear else low
+            off, value = candidates(self.z, self.active, BEGIN - FALL * k, k), self.before
+            if any(bool(v.any()) for v in off.values()):
+                value = yield from self.tried(off, f"without what is unusual above {BEGIN - FALL * k:g} deviations")
+            if value <= limit or (value < self.chosen and self.chosen > limit):
+                self.chosen, self.off, self.threshold, self.k = value, off, BEGIN - FALL * k, k
+            low, high = (low, k) if value <= limit else (k + 1, high)
+        self.after, self.count = self.chosen, sum(int(v.sum()) for v in self.off.values())
+
+    def give_back(self) -> Generator[str, None, None]:
+        layers = [[(n, i) for i in gone.nonzero()[:, 0].tolist()] for n, gone in self.off.items()]
+        for layer in layers:
+            yield from self.returned(layer, "giving layers back")
+        left = sorted((float(self.z[n][i]), n, i) for n, gone in self.off.items() for i in gone.nonzero()[:, 0].tolist())
+        single = [[(n, i)] for _, n, i in left]
+        todo = [sum(single, [])] if self.judge.dear else single
+        while todo and self.judge.calls < self.judge.most:
+            group = todo.pop(0)
+            back = yield from self.returned(group, "giving neurons back")
+            if not back and len(group) > 1:
                 todo[:0] = [group[: len(group) // 2], group[len(group) // 2 :]]
-    return Found(off, before, chosen, after, threshold, k, count, chosen <= judge.limit, judge.limit, judge.passes)
 
+    def returned(self, group: list[tuple[str, int]], note: str) -> Generator[str, None, bool]:
+        """Gives these back, if that keeps the judge below its limit; or, where it never was below, if that makes it no worse."""
+        if not group:
+            return True
+        off = {n: v.clone() for n, v in self.off.items()}
+        for n, i in group:
+            off[n][i] = False
+        value = yield from self.tried(off, note)
+        if back := value <= max(self.judge.limit, self.chosen):
+            self.off, self.after = off, value
+        return back
 
-def pieces(pairs: list[tuple[str, int]], parts: int) -> list[list[tuple[str, int]]]:
-    """One by one, or all together, to be halved."""
-    return [[p] for p in pairs] if parts == 1 else [pairs]
+    @property
+    def found(self) -> Found:
+        return Found(self.off, self.before, self.chosen, self.after, self.threshold, self.k, self.count, self.chosen <= self.judge.limit, self.judge.limit,
+                     self.judge.passes)
 
 
 def overlap(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> float:

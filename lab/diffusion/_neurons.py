@@ -15,8 +15,9 @@ from models.pipeline import Pipeline
 if TYPE_CHECKING:
     from models.model import Model
 
-ENDS = (".attn2.to_v", ".attn.add_v_proj", ".cross.to_v", ".cross.value")  # how diffusers calls the value matrix of the text, and the lab
-SECOND = (".ff.net.2", ".mlp.2")  # the second matrix of a feed-forward
+ENDS = (".attn2.to_v", ".attn.add_v_proj")  # how diffusers calls the value matrix of the text
+SECOND = (".ff.net.2", ".down")  # the second matrix of a feed-forward, in diffusers and in models/ddt.py
+PLACES = ("down", "mid", "up", "encoder", "decoder")
 
 
 def values(net: nn.Module, where: str = "all") -> dict[str, nn.Linear]:
@@ -40,12 +41,11 @@ def matrices(net: nn.Module, ends: tuple[str, ...], where: str) -> dict[str, nn.
 
 
 def short(path: str) -> str:
-    """A path as a column of a figure: down 1.0, mid 0, block 3."""
+    """A path as a column of a figure: down 1.0, mid 0, encoder 3, block 3."""
     parts = path.split(".")
-    numbers = [p for p in parts if p.isdigit()]
-    place = next((p for p in parts if p.split("_")[0] in ("down", "mid", "up")), "block").split("_")[0]
-    if place != "block":  # the number of the transformer block is told only where there are several
-        numbers = numbers[: 2 if place != "mid" else 1]
+    numbers = [p for p in parts[:-1] if p.isdigit()]
+    place = next((p for p in parts if p.split("_")[0] in PLACES), "block").split("_")[0]
+    numbers = numbers[: 2 if place in ("down", "up") else 1]
     return f"{place} {'.'.join(numbers)}"
 
 

@@ -18,7 +18,7 @@ from lab.diffusion._wanda import Norms, masks, pruned
 from models.model import Model
 from models.pipeline import words
 
-STEPS = 10  # denoising steps of a picture that is only judged
+STEPS, JUDGED = 10, 6  # denoising steps of a picture that is looked at on the way, and of one that only judges
 EARLY = 1 / 3  # of the denoising steps: those that wanda reads
 APART = 500_000  # between the noises that a search compares and those that pictures are drawn from
 
@@ -72,7 +72,7 @@ class Pruner:
     def judge(self, goal: Goal, embedding: Float[Tensor, "1 rows width"], turn: int) -> Alike | Copies:
         if self.until == "pictures":
             a = self.asked
-            return Copies(embedding, a.blank, self.seeds(turn), min(a.steps, STEPS), a.guidance, goal, a.truth.threshold)
+            return Copies(embedding, a.blank, self.seeds(turn), min(a.steps, JUDGED), a.guidance, goal, a.truth.threshold)
         return Alike(embedding, start(self.asked.net, self.seeds(turn), self.model.device), self.t, self.limit)
 
     def without(self, sets: Sequence[dict[str, Tensor]], via: str) -> Model:
