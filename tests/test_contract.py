@@ -59,6 +59,8 @@ SETTINGS["diffusion.maps"] = {"prompt": "dog on blue background", "steps": 3}
 SETTINGS["diffusion.generate"] = {"prompts": "red apple\ndog on blue background", "seeds": 2, "steps": 3}
 SETTINGS["diffusion.localize"] = {"prompts": "red apple", "noises": 2, "seeds": 2, "steps": 2, "beside": 1, "others": "dog\nfish\ntree"}
 SETTINGS["diffusion.trigger"] = {"prompts": "red apple", "starts": 2, "length": 2, "batch": 2, "seeds": 1, "steps": 2}
+SETTINGS["diffusion.adversarial"] = {"prompts": "red apple", "rounds": 1, "tune": 2, "batch": 2, "starts": 1, "length": 1, "beside": 1, "plain": 2, "seeds": 1,
+                                     "steps": 2, "surrogate": "no text"}
 each = pytest.mark.parametrize("name", FOUND)
 
 

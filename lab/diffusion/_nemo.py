@@ -16,6 +16,7 @@ from models.model import Model
 from models.pipeline import Pipeline
 
 BEGIN, FALL, LEAST = 5.0, 0.25, 1.0  # of the threshold of unusual activations, in standard deviations
+MARGIN = 0.15  # SSIM
 Off = dict[str, Bool[Tensor, " neurons"]]
 
 
@@ -111,7 +112,8 @@ class Alike:
 
 
 class Copies:
-    """Judges by pictures: how near the nearest of all noises comes to the goal, SSIM. Below the limit, what counts as a copy, none is one.
+    """Judges by pictures: how near the nearest of all noises comes to the goal, SSIM. `limit` is what counts as a copy; what is looked for stays .15 below
+    it, for other noises come nearer.
 
     A judgement takes `steps` passes a noise, so neurons are given back by halves: all at once if that keeps it so, else each half by itself; and after 60
     judgements what is left is kept.
@@ -123,7 +125,7 @@ class Copies:
     def __init__(self, embedding: Float[Tensor, "1 rows width"], blank: Tensor, seeds: Sequence[int], steps: int, guidance: float, goal: Goal,
                  limit: float) -> None:
         self.embedding, self.blank, self.seeds, self.steps, self.guidance = embedding, blank, seeds, steps, guidance
-        self.goal, self.limit, self.passes = goal, limit, 0
+        self.goal, self.limit, self.passes = goal, limit - MARGIN, 0
 
     def __call__(self, net: Pipeline) -> Generator[None, None, float]:
         self.calls += 1
@@ -184,8 +186,8 @@ class Hunt:
         for layer in layers:
             yield from self.returned(layer, "giving layers back")
         left = sorted((float(self.z[n][i]), n, i) for n, gone in self.off.items() for i in gone.nonzero()[:, 0].tolist())
-        single = [[(n, i)] for _, n, i in left]
-        todo = [sum(single, [])] if self.judge.dear else single
+        every = [(n, i) for _, n, i in left]
+        todo = [every] if self.judge.dear else [[pair] for pair in every]
         while todo and self.judge.calls < self.judge.most:
             group = todo.pop(0)
             back = yield from self.returned(group, "giving neurons back")
