@@ -61,6 +61,8 @@ SETTINGS["diffusion.localize"] = {"prompts": "red apple", "noises": 2, "seeds": 
 SETTINGS["diffusion.trigger"] = {"prompts": "red apple", "starts": 2, "length": 2, "batch": 2, "seeds": 1, "steps": 2}
 SETTINGS["diffusion.adversarial"] = {"prompts": "red apple", "rounds": 1, "tune": 2, "batch": 2, "starts": 1, "length": 1, "beside": 1, "plain": 2, "seeds": 1,
                                      "steps": 2, "surrogate": "no text"}
+SETTINGS["diffusion.perturb"] = {"prompts": "red apple", "length": 2, "plain": 1, "seeds": 1, "steps": 2}
+SETTINGS["diffusion.erase"] = {"prompts": "red apple", "length": 2, "batch": 2, "beside": 1, "plain": 2, "seeds": 1, "steps": 2}
 each = pytest.mark.parametrize("name", FOUND)
 
 
