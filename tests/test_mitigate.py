@@ -142,6 +142,15 @@ def test_a_plain_batch_is_pictures_with_their_captions(tiny_pipeline, ask):
     assert 0 < out < 15
 
 
+def test_other_memories_can_be_spared(tiny_pipeline, ask):
+    kept = Kept(tiny_pipeline, ask, 0, spare=True)
+    drained(kept.prepare())
+    assert [c for c, _ in kept.rows[kept.plain:]] == ["old star", "bright moon", "the moon"]  # the two prompts are not
+    latents, _ = kept.batch(200)
+    spared = [any(torch.equal(x, y) for y in kept.latents[kept.plain:]) for x in latents]
+    assert 60 < sum(spared) < 140
+
+
 def test_where_no_training_picture_is_known_that_is_said(tmp_path):
     model = catalog.load(str(painting.save(tmp_path / "x", truth=False)), "cpu")
     for name in ("adversarial", "erase"):

@@ -55,7 +55,7 @@ class Run:
         self.board = Scoreboard(type(settings).title, model, asked, settings.picture, settings.beside, settings.plain, settings.seed)
         self.board.total = settings.rounds * settings.tune
         self.controls = controls(asked, model, settings.controls, settings.seed)
-        self.kept = Kept(model, asked, settings.seed)
+        self.kept = Kept(model, asked, settings.seed, settings.spare)
         self.surrogates = Surrogates(model, asked, self.board.goals, settings.seed)
         self.tuned = Tuned(model, settings.lr)
         self.draws = torch.Generator().manual_seed(settings.seed + 1)

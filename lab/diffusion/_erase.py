@@ -75,7 +75,7 @@ class Run:
         self.board.total = settings.length
         self.retains = settings.method != ASCENT and settings.keep > 0
         if self.retains:
-            self.kept = Kept(model, asked, settings.seed)
+            self.kept = Kept(model, asked, settings.seed, settings.spare)
         self.tuned = Tuned(model, settings.lr)
         self.draws = torch.Generator().manual_seed(settings.seed + 1)
         self.latents = torch.stack([g.latent for g in self.board.goals])

@@ -39,6 +39,7 @@ class AdversarialTuning(Experiment):
     length: int = setting(50, "Steps of a search", low=1, high=500)
     controls: int = setting(1, "Pictures that nobody memorized, searched for in every round with the same budget", low=0, high=16)
     surrogate: str = setting("pruned", "What triggers are to draw: what the pruned model draws, or what is drawn without text", choices=("pruned", "no text"))
+    spare: bool = setting(False, "Whether other planted pictures are trained on as well, so that they are kept; published without")
     beside: int = setting(4, "How many other memories are looked at", low=0, high=32)
     plain: int = setting(12, "How many plain captions the quality is measured on", low=2, high=256)
     seeds: int = setting(4, "Noises that each picture is drawn from, the first of them by seed", low=1, high=16)

@@ -36,6 +36,7 @@ class Erase(Experiment):
     keep: float = setting(1.0, "Weight a of the loss on plain training pictures", low=0.0, high=100.0)
     beta: float = setting(0.1, "With npo, its inverse temperature b: the larger, the sooner a forgotten picture is left alone", low=1e-4, high=100.0)
     measure: int = setting(20, "Steps from one measurement to the next", low=1, high=500)
+    spare: bool = setting(False, "Whether other planted pictures are trained on as well, so that they are kept; published without")
     beside: int = setting(4, "How many other memories are looked at", low=0, high=32)
     plain: int = setting(12, "How many plain captions the quality is measured on", low=2, high=256)
     seeds: int = setting(4, "Noises that each picture is drawn from, the first of them by seed", low=1, high=16)
