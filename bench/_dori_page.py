@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 REPLAY = "copies, share of noises"
@@ -9,7 +10,7 @@ HEAD = "### Pruning, trigger search and erasing: does the picture come back?"
 BAR_PRUNED, BAR_STEP = 0.10, 1.15
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ("---",) * len(head), *rows))
 
 

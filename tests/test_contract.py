@@ -64,6 +64,7 @@ SETTINGS["diffusion.adversarial"] = {"prompts": "red apple", "rounds": 1, "tune"
 SETTINGS["diffusion.perturb"] = {"prompts": "red apple", "length": 2, "plain": 1, "seeds": 1, "steps": 2}
 SETTINGS["diffusion.erase"] = {"prompts": "red apple", "length": 2, "batch": 2, "beside": 1, "plain": 2, "seeds": 1, "steps": 2}
 SETTINGS["diffusion.hard"] = {"prompts": "red apple", "length": 2, "tries": 3, "near": 4, "batch": 2, "seeds": 1, "steps": 2}
+SETTINGS["diffusion.memcontrol"] = {"trials": 2, "pictures": 2, "held": 2, "tune": 2, "batch": 2, "steps": 2, "matched": False}
 each = pytest.mark.parametrize("name", FOUND)
 
 

@@ -107,5 +107,6 @@ class Run:
             for i, (text, loss) in enumerate(found):
                 if not step or text != self.history[step - 1][i][0] or step == len(self.history) - 1:
                     rows.append((self.album.rows[i], float(step), text, None if loss != loss else loss))
-        return Table("Prompts on the way", ("goal", "step", "prompt", "loss"), ("the picture that is searched for", "step of the search",
-                     "real tokens, to be typed", "denoising loss of the picture at this step's noise, lower is better"), tuple(rows), self.facts(), "not measured before the first step")
+        about = ("the picture that is searched for", "step of the search", "real tokens, to be typed",
+                 "denoising loss of the picture at this step's noise, lower is better")
+        return Table("Prompts on the way", ("goal", "step", "prompt", "loss"), about, tuple(rows), self.facts(), "not measured before the first step")

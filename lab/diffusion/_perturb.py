@@ -84,7 +84,7 @@ def perturb(settings: Perturb, model: Model, data: Data) -> Iterator[Event]:
             break
     after = yield from run.told(draw(a.net, run.work.y, a.blank, a.seeds, a.steps, a.guidance), settings.length, "drawing")
     run.take("perturbed", after)
-    yield {"norm": run.curves, "table": run.table}.get(settings.show, lambda: run.album.event(run.facts()))()
+    yield run.curves() if settings.show == "norm" else run.table() if settings.show == "table" else run.album.event(run.facts())
 
 
 class Run:
@@ -137,7 +137,7 @@ class Run:
         return Curves("What the text adds to the noise at the first step", (*self.album.rows, "target"), np.arange(value.shape[1], dtype=float), "step", value,
                       np.full(value.shape, np.nan), "norm", "lower: the text steers less", self.facts())
 
-    def rates(self) -> list[tuple[float, float, float, float]]:
+    def rates(self) -> list[tuple[float, ...]]:
         """Of every prompt: (copies before, after, similarity before, after); with its goal where it has one, else with any training picture."""
         found = []
         for i in range(len(self.album.rows)):

@@ -51,8 +51,8 @@ class Pruner:
         self.others = activations(self.model, embedding, self.where)
         if self.until == "pictures":
             return
-        run = usual(self.model, embedding[:32], start(self.asked.net, self.seeds(), self.model.device), self.t)
-        self.mean, self.spread = yield from _said(run, "how alike noises end for plain prompts")
+        agreeing = usual(self.model, embedding[:32], start(self.asked.net, self.seeds(), self.model.device), self.t)
+        self.mean, self.spread = yield from _said(agreeing, "how alike noises end for plain prompts")
 
     @property
     def limit(self) -> float:

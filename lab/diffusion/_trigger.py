@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -119,7 +119,7 @@ def search(settings: TriggerSearch, model: Model, data: Data) -> Iterator[Event]
     yield shown.event()
 
 
-def told(run: Generator[None, None, object], settings: TriggerSearch, step: int, note: str) -> Generator[Event, None, object]:
+def told(run: Generator[None, None, Any], settings: TriggerSearch, step: int, note: str) -> Generator[Event, None, Any]:
     while True:
         try:
             next(run)

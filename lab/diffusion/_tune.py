@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ class Tuned:
         self.net: Pipeline = copied.net  # type: ignore[assignment]
         self.net.denoiser.float()  # private all of it: steps as small as these are lost in half precision
         wanted = set(mine if chosen is None else chosen)
-        self.trained: dict[str, nn.Parameter] = {n: p.requires_grad_() for n, p in self.net.named_parameters() if n in wanted and n in mine}
+        self.trained: dict[str, Any] = {n: p.requires_grad_() for n, p in self.net.named_parameters() if n in wanted and n in mine}
         if not self.trained:
             raise BadInput("there is nothing to train", "no part of the denoiser goes by that name", "Choose other parts", setting="parts")
         self.start = {n: p.detach().clone() for n, p in self.trained.items()}
