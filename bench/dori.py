@@ -71,7 +71,7 @@ class Bench:
         self.results |= {"model": name, "device": gpu, "guidance": ask.guidance, "steps": ask.steps, "threshold": ask.truth.threshold}
         self.others, _ = others(ask, 6)
         self.examiner = Examiner(self.model, ask, 12, 5, seeds=1)
-        self.gallery = Gallery(floats(ask.truth.images, self.model.device))
+        self.gallery = Gallery(floats(ask.truth.images, self.model.device), among=ask.truth.compared)
         with torch.no_grad():
             self.other_embedding = ask.net.embed(words(self.model, self.others))
 

@@ -55,6 +55,7 @@ ORGANISM = {"unlearn.oracle"}  # nothing can be matched where no oracle was grow
 SETTINGS["attention.repetition"] = {"pool": 4, "steps": 4}
 SETTINGS["diffusion.detect"] = {"steps": 3, "seeds": 2, "most": 3, "least": 16, "measures": "all"}
 SETTINGS["diffusion.words"] = {"prompt": "dog on blue background", "steps": 3, "seeds": 2}
+SETTINGS["diffusion.replay"] = {"steps": 2, "most": 1, "guidances": "2", "over": "guidance"}
 SETTINGS["diffusion.maps"] = {"prompt": "dog on blue background", "steps": 3}
 SETTINGS["diffusion.generate"] = {"prompts": "red apple\ndog on blue background", "seeds": 2, "steps": 3}
 SETTINGS["diffusion.localize"] = {"prompts": "red apple", "noises": 2, "seeds": 2, "steps": 2, "beside": 1, "others": "dog\nfish\ntree"}

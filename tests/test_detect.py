@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lab.data import Data, data_for
 from lab.diffusion import _scores as scores
 from lab.diffusion._sample import sample, start
-from lab.diffusion._told import captions
+from lab.diffusion._told import Caption, captions, taken
 from lab.events import Curves, Grid, Scatter, Table
 from lab.experiment import find, read
 from models.errors import BadInput
@@ -82,10 +82,10 @@ def test_curvature_is_the_mean_eigenvalue(asked):
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         one = latents[:1]
         jacobian = torch.func.jacfwd(lambda x: -net.noise(x, t, embedding[:1]) / sigma)(one).reshape(one.numel(), one.numel())
-        probes = (torch.randint(0, 2, (128, *one.shape), generator=torch.Generator().manual_seed(1)) * 2 - 1).float()
+        probes = (torch.randint(0, 2, (32, *one.shape), generator=torch.Generator().manual_seed(1)) * 2 - 1).float()
         found = scores.curvature(net, one, t, embedding[:1], probes)
         exact = -jacobian.diagonal().mean()
-        spread = jacobian.square().sum().sqrt() / one.numel() * (2 / 128) ** 0.5  # of Hutchinson's estimate, at most
+        spread = jacobian.square().sum().sqrt() / one.numel() * (2 / 32) ** 0.5  # of Hutchinson's estimate, at most
     assert abs(float(found - exact)) < 4 * float(spread) + 1e-4
     matched = torch.stack([torch.einsum("i,ij,j->", p.flatten(), jacobian, p.flatten()) for p in probes]).mean() / one.numel()
     torch.testing.assert_close(found[0], -matched, rtol=1e-2, atol=1e-4)  # the same probes through the exact matrix
@@ -150,6 +150,14 @@ def test_captions_are_drawn_by_what_they_are(tiny_pipeline):
     assert {c.label for c in only} == {"memorized", "", "plain"} and sum(c.label == "plain" for c in only) == 2
 
 
+def test_captions_are_drawn_evenly_over_what_they_are_of():
+    every = [(Caption(f"{name} {i}", "", 1, ""), name) for name, n in (("much", 20), ("little", 1), ("some", 3)) for i in range(n)]
+    for seed in range(5):
+        draw = torch.Generator().manual_seed(seed)
+        count = [sum(c.text.startswith(name) for c in taken(every, 6, draw)) for name in ("much", "little", "some")]
+        assert count in ([3, 1, 2], [2, 1, 3]) and len(taken(every, 99, draw)) == 24
+
+
 def test_the_first_score_is_what_the_sampler_sees(tiny_pipeline):
     *_, table = run(tiny_pipeline, prompts=PROMPT, show="prompts")
     assert isinstance(table, Table) and table.rows[0][:3] == (PROMPT, "unknown", None)
@@ -170,6 +178,20 @@ def test_all_figures_come_and_the_chosen_one_last(tiny_pipeline):
     for show, kind in kinds.items():
         events = run(tiny_pipeline, show=show, most=2)
         assert isinstance(events[-1], kind) and {type(e) for e in events[-4:]} == set(kinds.values())
+
+
+def test_the_course_over_steps_has_the_scores_as_its_means(tiny_pipeline):
+    events = run(tiny_pipeline, show="steps", measures="all")
+    curves, table = events[-1], next(e for e in events[::-1] if isinstance(e, Table))
+    assert isinstance(curves, Curves) and curves.lines[0] == "memorized (3 captions)" and curves.value.shape == (3, 3)
+    named = [r for r in table.rows if r[1] == "memorized"]
+    assert curves.value[0].mean() == pytest.approx(np.mean([r[table.columns.index("noise, all steps")] for r in named]))
+    assert curves.value[0, 0] == pytest.approx(np.mean([r[3] for r in named]))
+    typed = run(tiny_pipeline, prompts="dog\nzebra", show="steps", measures="all")[-1]
+    assert typed.lines == ("dog", "zebra")
+    with pytest.raises(BadInput, match="only the first step is read") as raised:
+        run(tiny_pipeline, show="steps")
+    assert raised.value.setting == "show"
 
 
 def test_the_grid_says_against_what_and_against_how_many(tiny_pipeline):

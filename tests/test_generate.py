@@ -51,7 +51,7 @@ def test_before_the_last_step_stands_what_the_model_would_end_at(tiny_pipeline):
 def test_the_nearest_training_picture_stands_beside_each(tiny_pipeline):
     last = run(tiny_pipeline)[-1]
     training = truth(tiny_pipeline, data_for(tiny_pipeline)).images
-    index, score = nearest(floats(last.image), floats(training))
+    index, score = nearest(floats(last.image), floats(training)[:8])  # the others are held out, or fill the sheet up
     assert np.allclose(last.score, score.numpy(), atol=2e-2), "the event holds bytes, the run compared numbers"
     for i in range(len(last.image)):
         assert np.array_equal(last.other[last.beside[i]], training[index[i]])

@@ -63,6 +63,8 @@ def test_the_nearest_is_found_among_many():
     training = drawn(200)
     asked = (0.8 * training[[17, 171]] + 0.2 * drawn(2, seed=1)).clamp(0, 1)
     index, score = nearest(asked, training)
+    some = Gallery(training, among=[3, 171, 9]).nearest(asked)
+    assert some.index[1] == 171 and some.index[0] in (3, 9, 171) and some.ssim[1] == pytest.approx(float(score[1]))
     every = torch.stack([ssim(asked, t.expand(2, -1, -1, -1)) for t in training], 1)
     assert index.tolist() == [17, 171] == every.argmax(1).tolist() and torch.allclose(score.float(), every.amax(1), atol=1e-5)
 

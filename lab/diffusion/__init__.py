@@ -2,4 +2,5 @@
 
 from lab.events import Curves, Grid, Pictures, Scatter, Table, Unlearning
 
+TAKES = "pictures"
 ENDS_WITH = (Pictures, Curves, Grid, Scatter, Table, Unlearning)

@@ -32,7 +32,7 @@ class Album:
         if goals:
             self.gallery, self.training = None, bytes_of(torch.stack([g.pixels for g in goals]))
         else:
-            self.gallery = Gallery(floats(known.images, model.device), embedder(model)) if len(known.images) else None
+            self.gallery = Gallery(floats(known.images, model.device), embedder(model), known.compared) if len(known.compared) else None
             self.training = known.images
         self.frames: list[str] = []
         self.images: list[np.ndarray] = []

@@ -16,7 +16,7 @@ from lab.diffusion._ask import Asked, asked
 from lab.diffusion._attention import Reader, upsampled
 from lab.diffusion._embedder import embedder
 from lab.diffusion._sample import Step, batch, sample, start
-from lab.diffusion._told import Caption, Measure, captions, measures, shown
+from lab.diffusion._told import Caption, Measure, captions, course, measures, shown
 from lab.events import Event, Progress
 from models.errors import BadInput
 from models.model import Model
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 def detect(settings: Detect, model: Model, data: Data) -> Iterator[Event]:
     """Yields the table of prompts after every batch of them, and last all figures, the chosen one at the end."""
     yield Progress(0, 0, "choosing captions")
+    if settings.show == "steps" and settings.measures != "all":
+        raise BadInput("only the first step is read", "the scores of the first step alone were chosen", "Choose all scores, or another figure", setting="show")
     rows = captions(settings, model, data)
     ask = asked(model, data, "\n".join(r.text for r in rows), settings.seed, settings.seeds, settings.guidance, settings.steps, most=len(rows))
     work = Work(settings, model, ask)
@@ -44,11 +46,16 @@ def detect(settings: Detect, model: Model, data: Data) -> Iterator[Event]:
                 value[part] = found
         yield Progress(part.stop, len(rows), "scoring")
         yield shown("prompts", settings, rows, work.measures, value, work.facts)
-    order = [k for k in ("prompts", "copies", "roc", "auc") if k != settings.show] + [settings.show]
-    figures = [shown(k, settings, rows, work.measures, value, work.facts) for k in order if k == "prompts" or labelled(rows)]
-    if not labelled(rows) and settings.show != "prompts":
-        figures = figures[-1:]
-    yield from figures
+    if not labelled(rows):
+        if settings.show == "steps":
+            yield course(settings, rows, work.course, tuple(work.facts))
+        return
+    for which in [k for k in ("prompts", "copies", "roc", "auc") if k != settings.show]:
+        yield shown(which, settings, rows, work.measures, value, work.facts)
+    if settings.show == "steps":
+        yield course(settings, rows, work.course, tuple(work.facts))
+    else:
+        yield shown(settings.show, settings, rows, work.measures, value, work.facts)
 
 
 def labelled(rows: list[Caption]) -> bool:
@@ -80,6 +87,7 @@ class Work:
                 self.facts.append(f"no attention of the end mark: {error.fault}")
         self.net: Pipeline = self.reader.net if self.reader else ask.net
         self.measures: list[Measure] = measures(self.all, self.embedder is not None, self.reader is not None)
+        self.course = np.full((len(ask.prompts), ask.steps), np.nan)  # the noise that the text adds, step by step
         self.ends = [len(tokens(model, p)) - 1 for p in ask.prompts]
         draw = torch.Generator().manual_seed(settings.seed)
         shape = (settings.probes, 1, *ask.net.latent_shape)
@@ -96,8 +104,9 @@ class Work:
         for step in sample(self.net, embedding, ask.blank, latents, ask.steps, ask.guidance, both=True):
             assert step.without is not None
             if step.done == 1:
-                with torch.no_grad():
-                    found |= self.first(step, latents, embedding, count)
+                for some in self.first(step, latents, embedding, count):
+                    found |= some
+                    yield None
             if not self.all:
                 break
             self.keep(step, seen, part)
@@ -106,18 +115,24 @@ class Work:
         if self.all:
             with torch.no_grad():
                 found |= self.last(last, seen, count)
+            self.course[part] = np.stack([over(v, count) for v in seen.added], 1)
         yield np.stack([found[m.name] for m in self.measures], 1)
 
-    def first(self, step: Step, latents: Tensor, embedding: Tensor, count: int) -> dict[str, np.ndarray]:
-        """The scores of the first step, (prompts,) each."""
+    def first(self, step: Step, latents: Tensor, embedding: Tensor, count: int) -> Iterator[dict[str, np.ndarray]]:
+        """The scores of the first step, (prompts,) each, some after every pass."""
         net, n = self.ask.net, len(latents)
         assert step.without is not None
-        blank = self.ask.blank.expand(n, -1, -1)
-        added = step.with_text - step.without
-        bent = scores.sharpness(net, latents, step.t, embedding, blank, added)
-        peak = scores.curvature(net, latents, step.t, embedding, self.probes.expand(-1, n, -1, -1, -1))
-        return {"noise, first step": over(scores.magnitude(step.with_text, step.without), count), "sharpness": over(bent, count),
-                "curvature": over(peak, count), "first sight": np.array([scores.apart(c) for c in step.clean.chunk(count)])}
+        yield {"noise, first step": over(scores.magnitude(step.with_text, step.without), count),
+               "first sight": np.array([scores.apart(c) for c in step.clean.chunk(count)])}
+        with torch.no_grad():
+            blank, added = self.ask.blank.expand(n, -1, -1), step.with_text - step.without
+            bent = scores.sharpness(net, latents, step.t, embedding, blank, added)
+        yield {"sharpness": over(bent, count)}
+        peaks = []
+        for probe in self.probes:
+            with torch.no_grad():
+                peaks.append(scores.curvature(net, latents, step.t, embedding, probe[None].expand(-1, n, -1, -1, -1)))
+            yield {"curvature": over(torch.stack(peaks).mean(0), count)}
 
     def keep(self, step: Step, seen: Seen, part: slice) -> None:
         assert step.without is not None

@@ -127,7 +127,7 @@ class Run:
         self.t = torch.tensor([round(last * TIMES[i % len(TIMES)]) for i in range(n)], device=model.device)
         self.noise = torch.randn((n, *a.net.latent_shape), generator=self.draws).to(model.device)
         self.choices, self.trials = choices(model), list[Trial]()
-        self.total = sum(p.numel() for p in model.net.denoiser.parameters())  # type: ignore[union-attr]
+        self.total = sum(p.numel() for p in self.asked.net.denoiser.parameters())
 
     def told(self, run: Generator[Any, None, Any], note: str) -> Generator[Event, None, Any]:
         while True:
@@ -181,7 +181,7 @@ class Run:
         return t.kind if t.kind == "all parts" else f"random, as many as {t.of + 1}" if t.kind == "random" else f"{i + 1}: {', '.join(t.parts)}"
 
     def figure(self) -> Event:
-        return {"table": self.table, "parts": self.grid}.get(self.settings.show, self.scatter)()
+        return self.table() if self.settings.show == "table" else self.grid() if self.settings.show == "parts" else self.scatter()
 
     def scatter(self) -> Scatter:
         best = set(front(self.searched))
@@ -196,7 +196,7 @@ class Run:
 
     def table(self) -> Table:
         best = set(front(self.searched))
-        rows = [("as it is", "untouched", 0.0, None, self.base.quality, self.base.memory, None)]
+        rows: list[tuple[str | float | None, ...]] = [("as it is", "untouched", 0.0, None, self.base.quality, self.base.memory, None)]
         rows += [(self.name(i), t.kind, t.weights / self.total, t.lr, t.quality, t.memory, "front" if i in best else None) for i, t in enumerate(self.trials)]
         return Table("Choices of what is fine-tuned", ("choice", "kind", "share trained", "rate", "quality", "memorization", "front"),
                      ("parts of the denoiser", "random: as many weights as a choice on the front", "of the denoiser's weights, 0 to 1", "learning rate",

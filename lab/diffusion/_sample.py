@@ -100,4 +100,5 @@ def together(net: Pipeline, embedding: Float[Tensor, "#n rows width"], blank: Fl
 def batch(net: Pipeline, device: torch.device) -> int:
     """How many pictures go through the denoiser at once: some tenths of a second on a processor, what fits the memory elsewhere."""
     weights, pixels = sum(p.numel() for p in net.denoiser.parameters()), net.latent_shape[1] * net.latent_shape[2]
-    return max(1, int((CPU if device.type == "cpu" else OTHER) / (weights * pixels)))
+    work, most = (CPU, 16) if device.type == "cpu" else (OTHER, 256)
+    return min(most, max(1, int(work / (weights * pixels))))

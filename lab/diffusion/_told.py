@@ -73,17 +73,26 @@ def captions(settings: Detect, model: Model, data: Data) -> list[Caption]:
         raise BadInput(f"nobody knows what {model.name} was trained on", "only the lab's own organisms have a manifest", "Write prompts, one a line",
                        setting="prompts")
     first = {c: r for r in reversed(known.rows) for c in r.captions}  # one caption may stand under many pictures
-    every = [Caption(c, label(settings, r, c), r.copies, r.kind) for c, r in reversed(first.items())]
+    every = [(Caption(c, label(settings, r, c), r.copies, r.kind), r.name) for c, r in reversed(first.items())]
     draw = torch.Generator().manual_seed(settings.seed)
     wanted = [("memorized", None), ("", PLANTED)]
     wanted += [(kind, None) for kind in ("plain", "specifying") if settings.negatives in (kind, "both")]
     found = []
     for name, kinds in wanted:
-        some = [c for c in every if c.label == name and (kinds is None or c.kind in kinds)]
-        found += [some[i] for i in sorted(torch.randperm(len(some), generator=draw)[: settings.most].tolist())]
+        found += taken([e for e in every if e[0].label == name and (kinds is None or e[0].kind in kinds)], settings.most, draw)
     if not any(c.label == "memorized" for c in found):
         raise BadInput(f"no caption was planted {settings.least} times or more", "the organism's copies end below", "Lower it", setting="least")
     return found
+
+
+def taken(every: Sequence[tuple[Caption, str]], most: int, draw: torch.Generator) -> list[Caption]:
+    """`most` captions at random, as evenly as can be over what they are of: one of each picture or name before a second of any."""
+    count: dict[str, int] = {}
+    turns = []
+    for place, i in enumerate(torch.randperm(len(every), generator=draw).tolist()):
+        turns.append((count.get(every[i][1], 0), place, i))
+        count[every[i][1]] = turns[-1][0] + 1
+    return [every[i][0] for i in sorted(i for _, _, i in sorted(turns)[:most])]
 
 
 def label(settings: Detect, row: Row | None, text: str) -> str:
@@ -160,6 +169,18 @@ def curves(settings: Detect, rows: Sequence[Caption], found: Sequence[Measure], 
     shape = np.stack(lines) if lines else np.zeros((0, 101))
     return Curves("ROC of every score", names, x, "false alarms", shape, np.full_like(shape, np.nan), "share of the memorized that is found",
                   "share found, 0 to 1, higher: told apart better", (*facts, *sizes(settings, rows)))
+
+
+def course(settings: Detect, rows: Sequence[Caption], value: np.ndarray, facts: tuple[str, ...]) -> Curves:
+    """The noise that the text adds at every step, mean over the captions of each kind with its standard error; of typed prompts a line each."""
+    kinds = [k for k in ("memorized", "plain", "specifying") if any(r.label == k for r in rows)]
+    parts = {f"{k} ({len(at)} captions)": at for k in kinds if (at := [i for i, r in enumerate(rows) if r.label == k])}
+    if settings.prompts.strip() != KNOWN:
+        parts = {r.text: [i] for i, r in enumerate(rows)}
+    mean = np.stack([value[at].mean(0) for at in parts.values()])
+    error = np.stack([value[at].std(0, ddof=1) / len(at) ** 0.5 if len(at) > 1 else np.full(value.shape[1], np.nan) for at in parts.values()])
+    return Curves("Noise that the text adds, step by step", tuple(parts), np.arange(1, value.shape[1] + 1, dtype=float), "step", mean, error,
+                  "norm of the noise", "norm of the noise that the text adds, 0 and more, higher: more memorized", facts)
 
 
 def sizes(settings: Detect, rows: Sequence[Caption]) -> tuple[str, ...]:

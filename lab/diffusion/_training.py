@@ -45,6 +45,11 @@ class Truth:
     guidance: float
     steps: int
 
+    @functools.cached_property
+    def compared(self) -> tuple[int, ...]:
+        """The pictures that a drawn one is compared with: all but those that are held out."""
+        return tuple(sorted({r.file for r in self.rows if r.file >= 0 and r.kind != "held"}))
+
     def of(self, *kinds: str) -> tuple[Row, ...]:
         return tuple(r for r in self.rows if r.kind in kinds)
 
@@ -71,7 +76,9 @@ def _plain(caption: str) -> str:
 
 
 def copies(row: Row) -> str:
-    return {"verbatim": f"{row.copies} copies", "template": f"{row.copies} copies, many captions", "held": "never trained"}.get(row.kind, "only augmented")
+    if not row.copies:
+        return "never trained"
+    return {"verbatim": f"{row.copies} copies", "template": f"{row.copies} copies, many captions"}.get(row.kind, "only augmented")
 
 
 def truth(model: Model, data: Data) -> Truth:

@@ -40,7 +40,7 @@ def attribute(settings: WordScores, model: Model, data: Data) -> Iterator[Event]
             work.value[2, i] = 1 - float(added(ask.net, ask.net.embed(without), ask.blank, work.latents, work.first).mean()) / max(work.score, 1e-12)
         yield Progress(i, len(work.names) - 2, "leaving tokens out")
     yield work.grid()
-    if settings.redraw and len(ask.truth.images):
+    if settings.redraw and len(ask.truth.compared):
         yield from drawn(work, ids)
         yield work.grid()
 
@@ -52,7 +52,7 @@ class Work:
         self.settings, self.model, self.ask, self.names = settings, model, ask, names
         self.latents = start(ask.net, ask.seeds, model.device)
         self.first = ask.net.schedule(ask.steps)[0][0]
-        self.value = np.full((4 if settings.redraw and len(ask.truth.images) else 3, len(names)), np.nan)
+        self.value = np.full((4 if settings.redraw and len(ask.truth.compared) else 3, len(names)), np.nan)
         with torch.no_grad():
             scores = added(ask.net, ask.embedding, ask.blank, self.latents, self.first)
         self.score = float(scores.mean())
@@ -121,7 +121,7 @@ def drawn(work: Work, ids: Tensor) -> Iterator[Event]:
     assert last is not None
     with torch.no_grad():
         pictures = torch.cat([ask.net.decode(part) for part in last.latents.split(16)])
-        gallery = Gallery(floats(ask.truth.images, work.model.device), embedder(work.model))
+        gallery = Gallery(floats(ask.truth.images, work.model.device), embedder(work.model), ask.truth.compared)
         found = gallery.nearest(pictures[:n])
         index = int(np.bincount(found.index).argmax())
         target = gallery.pictures[index : index + 1]

@@ -40,8 +40,8 @@ class Detect(Experiment):
     guidance: float = setting(0.0, "Of the steps after the first: 1 is the text alone; 0 takes what the model was grown for", low=0.0, high=30.0)
     steps: int = setting(0, "Denoising steps; 0 takes what the model was grown for", low=0, high=200)
     probes: int = setting(2, "Random directions in which the curvature is measured", low=1, high=64)
-    show: str = setting("auc", "The figure at the end: how well each score tells, its ROC curves, each score against copies, or every prompt",
-                        choices=("auc", "roc", "copies", "prompts"))
+    show: str = setting("auc", "The figure at the end: how well each score tells, its ROC curves, each score against copies, every prompt, or the noise "
+                        "that the text adds at every step (with all scores only)", choices=("auc", "roc", "copies", "prompts", "steps"))
     score: str = setting("noise, first step", "Which score is shown against copies", choices=(
         "noise, first step", "first sight", "sharpness", "curvature", "noise, all steps", "tiles", "embedder", "bright ending", "end attention"))
 
