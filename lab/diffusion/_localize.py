@@ -138,20 +138,28 @@ class Run:
         before, after = self.album.copied(0), self.album.copied(-1)
         gap = (self.last - self.first).square().mean((2, 3, 4)).sqrt().mean(1).tolist()
         n, m = len(self.prompts), len(self.untouched)
+        mine = self.mine()
         rows = []
         for i, prompt in enumerate(self.album.rows):
             group = "pruned" if i < n else "other memory" if i < n + m else "plain caption"
             other = sorted({self.album.name(j) for j in after[i].tolist() if j >= 0 and j not in before[i]})
-            rows.append((prompt, group, float((before[i] >= 0).mean()), self.own_rate[i] if i < n else None, float((after[i] >= 0).mean()),
-                         self.own[i] if i < n else None, gap[i], "; ".join(other) or None))
+            known = bool(self.asked.truth.compared)
+            first, last = (mine[0][i], mine[1][i]) if i < n else (float((a[i] >= 0).mean()) if known else None for a in (before, after))
+            rows.append((prompt, group, first, self.own_rate[i] if i < n else None, last, self.own[i] if i < n else None, gap[i], "; ".join(other) or None))
         return Table("What pruning does to prompts, to other memories and to plain captions",
                      ("prompt", "group", "copies before", "without its own", "without all", "similarity without its own", "change", "another picture"),
-                     ("", "whether its neurons are pruned", "share of noises whose picture is a copy of any training picture, 0 to 1",
+                     ("", "whether its neurons are pruned", "share of noises that copy its picture, 0 to 1; of other captions, any training picture",
                       "share of copies of its own picture when its own set alone is pruned, lower is better",
                       "share of copies when the sets of all prompts are", "SSIM with its picture, lower is better",
                       "root of the mean squared change of the picture, 0 to 1",
                       "training pictures that it copies now and did not before"), tuple(rows), self.facts(),
                      "not pruned for itself, or no other picture appeared")
+
+    def mine(self) -> tuple[list[float], list[float]]:
+        """Of every prompt the share of noises that copy its own picture, before and without all sets."""
+        n, limit = len(self.prompts), self.asked.truth.threshold
+        first, last = ((likeness(d[:n], self.goals) > limit).float().mean(1).tolist() for d in (self.first, self.last))
+        return first, last
 
     def facts(self) -> tuple[str, ...]:
         lines = [*self.asked.facts, *self.pruner.facts()]
@@ -163,9 +171,11 @@ class Run:
         """How often what was copied, before and after."""
         before, after = self.album.copied(0), self.album.copied(-1)
         n, m = len(self.prompts), len(self.untouched)
+        mine = self.mine()
         lines = [f"each prompt without its own set: {np.mean(self.own_rate):.0%} of noises copy its picture, SSIM {np.mean(self.own):.2f}"]
-        for what, part in (("pruned prompts", slice(0, n)), ("other memories", slice(n, n + m)), ("plain captions", slice(n + m, None))):
-            if len(before[part]):
+        lines.append(f"pruned prompts: {np.mean(mine[0]):.0%} copies of their pictures before, {np.mean(mine[1]):.0%} without all sets")
+        for what, part in (("other memories", slice(n, n + m)), ("plain captions", slice(n + m, None))):
+            if len(before[part]) and self.asked.truth.compared:
                 lines.append(f"{what}: {(before[part] >= 0).mean():.0%} copies before, {(after[part] >= 0).mean():.0%} without all sets")
         new = [(self.album.rows[i], self.album.name(j)) for i in range(n) for j in sorted(set(after[i].tolist())) if j >= 0 and j not in before[i]]
         lines += [f"{prompt} now brings back another picture: {name}" for prompt, name in new]

@@ -169,5 +169,6 @@ class Run:
             rates = np.array(self.rates())
             for what, part in (("memorized prompts", slice(0, self.n)), ("plain captions", slice(self.n, None))):
                 a, b, c, d = rates[part].mean(0)
-                lines.append(f"{what}: {a:.0%} copies before, {b:.0%} after; SSIM {c:.2f} before, {d:.2f} after")
+                if c == c:  # of an unknown model nobody knows what a plain caption could copy
+                    lines.append(f"{what}: {a:.0%} copies before, {b:.0%} after; SSIM {c:.2f} before, {d:.2f} after")
         return tuple(lines)
