@@ -135,6 +135,12 @@ def tiny_painter(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(save(tmp_path_factory.mktemp("painter") / "tiny-painter"))
 
 
+@pytest.fixture(scope="session")
+def tiny_ddt(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a tiny pipeline with a decoupled transformer."""
+    return str(save(tmp_path_factory.mktemp("ddt") / "tiny-ddt", "ddt", predicts="v_prediction"))
+
+
 @pytest.fixture
 def tiny_pipeline(tiny_painter: str) -> Model:
     return catalog.load(tiny_painter, "cpu")

@@ -61,13 +61,23 @@ SETTINGS["diffusion.words"] = {"prompt": "dog on blue background", "steps": 3, "
 SETTINGS["diffusion.replay"] = {"steps": 2, "most": 1, "guidances": "2", "over": "guidance"}
 SETTINGS["diffusion.maps"] = {"prompt": "dog on blue background", "steps": 3}
 SETTINGS["diffusion.generate"] = {"prompts": "red apple\ndog on blue background", "seeds": 2, "steps": 3}
+SETTINGS["diffusion.localize"] = {"prompts": "red apple", "noises": 2, "seeds": 2, "steps": 2, "beside": 1, "others": "dog\nfish\ntree"}
+SETTINGS["diffusion.trigger"] = {"prompts": "red apple", "starts": 2, "length": 2, "batch": 2, "seeds": 1, "steps": 2}
+SETTINGS["diffusion.adversarial"] = {"prompts": "red apple", "rounds": 1, "tune": 2, "batch": 2, "starts": 1, "length": 1, "beside": 1, "plain": 2, "seeds": 1,
+                                     "steps": 2, "surrogate": "no text"}
+SETTINGS["diffusion.perturb"] = {"prompts": "red apple", "length": 2, "plain": 1, "seeds": 1, "steps": 2}
+SETTINGS["diffusion.erase"] = {"prompts": "red apple", "length": 2, "batch": 2, "beside": 1, "plain": 2, "seeds": 1, "steps": 2}
+SETTINGS["diffusion.hard"] = {"prompts": "red apple", "length": 2, "tries": 3, "near": 4, "batch": 2, "seeds": 1, "steps": 2}
+SETTINGS["diffusion.memcontrol"] = {"trials": 2, "pictures": 2, "held": 2, "tune": 2, "batch": 2, "steps": 2, "matched": False}
+SETTINGS["diffusion.swap"] = {"prompts": "red apple", "seeds": 1, "steps": 4}
 each = pytest.mark.parametrize("name", FOUND)
 
 
 @pytest.fixture
-def model(request, tiny_folder, tiny_painter):
+def model(request, tiny_folder, tiny_painter, tiny_ddt):
     name = request.node.callspec.params.get("name", "")
-    return catalog.load("scribe" if name in ORGANISM else tiny_painter if name.startswith("diffusion.") else tiny_folder)
+    painter = tiny_ddt if name == "diffusion.swap" else tiny_painter
+    return catalog.load("scribe" if name in ORGANISM else painter if name.startswith("diffusion.") else tiny_folder)
 
 
 @pytest.fixture
