@@ -2,5 +2,6 @@
 
 from lab.events import Curves, Grid, Pictures, Scatter, Table
 
+TAKES = "pictures"
 ENDS_WITH = (Pictures, Curves, Grid, Scatter, Table)
 TASK = "pictures"  # of the models that they take: see models.catalog

@@ -50,13 +50,9 @@ def generate(settings: Generate, model: Model, data: Data) -> Iterator[Event]:
 
 def gallery(ask: Asked, model: Model, own: np.ndarray | None) -> Gallery | None:
     """What the pictures are compared with, None where there is nothing."""
-    known = own[None] if own is not None else ask.truth.images
-    if not len(known):
-        return None
-    found = floats(known, model.device)
     if own is not None:  # as large as the model's own pictures: a photograph would be compared pixel by pixel else
-        found = sized(found, ask.net.pixels)
-    return Gallery(found, embedder(model))
+        return Gallery(sized(floats(own[None], model.device), ask.net.pixels), embedder(model))
+    return Gallery(floats(ask.truth.images, model.device), embedder(model), ask.truth.compared) if ask.truth.compared else None
 
 
 class Shown:
