@@ -1,0 +1,122 @@
+"""What is stored in a text and asked for again: statements that tie a key to a value, with a cue that names the key."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lab.attention._head_texts import words as vocabulary_words
+from lab.memorization._rows import encode
+from models.errors import BadInput
+from models.model import Model
+from models.organisms import prose_words as words
+
+PLACES, BELONGINGS, CODES, TOKENS = "places", "belongings", "codes", "tokens"
+MATERIALS = (PLACES, BELONGINGS, CODES, TOKENS)
+ANCHOR = "."  # what text is encoded after, so that it begins with a blank as in the middle of a text
+FEWEST = 2  # keys and values, each
+PAIRED = 200  # random tokens that serve as keys or as values
+
+
+@dataclass(frozen=True)
+class Form:
+    """`statement` holds {k} and {v}; `cue` holds {k}, and ends where the value would follow."""
+
+    statement: str
+    cue: str
+    keys: Sequence[str]
+    values: Sequence[str]
+
+
+FORMS = {
+    PLACES: Form("Meanwhile Adam carried a {k} to the {v} and went out slowly.", "The {k} is still in the", words.OBJECTS, words.ROOMS),
+    BELONGINGS: Form("{k} had a {v} and kept it in the drawer in the kitchen.", "So {k} found the", [*words.GIRLS, *words.BOYS], words.OBJECTS),
+    CODES: Form("The vault code of {k} is {v}.", "The vault code of {k} is", [*words.GIRLS, *words.BOYS],
+                [str(10_000 + 7919 * i % 90_000) for i in range(1, 200)]),
+}
+
+
+@dataclass(frozen=True)
+class Stock:
+    """Statements and cues as token ids. `said[k][v]` states that key k has value v; `cues[k]` asks; `answers[v]` is the first token that tells value v.
+
+    All cues are of one length, and so are all statements about one key. `names` are the keys in words, `told` the values.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    told: tuple[str, ...]
+    said: tuple[tuple[tuple[int, ...], ...], ...]
+    cues: tuple[tuple[int, ...], ...]
+    answers: tuple[int, ...]
+
+    @property
+    def longest(self) -> int:
+        return max(len(s) for row in self.said for s in row)
+
+    @property
+    def asking(self) -> int:
+        return len(self.cues[0])
+
+    @property
+    def planted(self) -> frozenset[int]:
+        """Tokens that a haystack must not hold: those of the answers."""
+        return frozenset(self.answers)
+
+
+def stock(model: Model, kind: str, *, setting: str = "material") -> Stock:
+    """Raises `BadInput` where the tokenizer cannot tell two values, or two keys, apart."""
+    if kind == TOKENS:
+        return pairs(model)
+    form, tokenizer = FORMS[kind], model.tokenizer
+    asked = {k: following(tokenizer, form.cue.format(k=k)) for k in form.keys}
+    asked = usual(asked)
+    some = next(iter(asked), "")
+    whole = {v: following(tokenizer, f"{form.cue.format(k=some)} {v}")[len(asked[some]) :] for v in form.values} if asked else {}
+    whole = usual({v: ids for v, ids in whole.items() if ids})
+    shared = common(list(whole.values()))
+    firsts = {v: ids[shared] for v, ids in whole.items() if len(ids) > shared}
+    values = list({first: v for v, first in reversed(list(firsts.items()))}.values())[::-1]  # of values with one first token, the first
+    unknown = tokenizer.unk_token_id
+    keys = list({ids: k for k, ids in reversed(list(asked.items())) if unknown is None or unknown not in ids}.values())[::-1]
+    values = [v for v in values if firsts[v] != unknown]
+    if min(len(keys), len(values)) < FEWEST:
+        raise BadInput(f"{model.name} cannot tell {kind} apart", "its tokenizer does not know these words", "Choose tokens as the material", setting=setting)
+    said = tuple(tuple(following(tokenizer, form.statement.format(k=k, v=v)) for v in values) for k in keys)
+    lead = whole[values[0]][:shared]
+    return Stock(kind, tuple(keys), tuple(values), said, tuple((*asked[k], *lead) for k in keys), tuple(firsts[v] for v in values))
+
+
+def pairs(model: Model) -> Stock:
+    """Random tokens: a statement is a key and its value, and the cue is the key: what an induction head, or a copy, can tell whatever the language."""
+    known = vocabulary_words(model)
+    count = min(PAIRED, len(known) // 4)  # the other half is left for the haystack
+    if count < FEWEST:
+        raise BadInput(f"{model.name} has {len(known)} words", "its tokenizer is too small to draw from", "Choose another model", setting="model")
+    spread = known[:: max(1, len(known) // (2 * count))][: 2 * count]
+    keys, values = spread[::2], spread[1::2]
+    told: Any = model.tokenizer.convert_ids_to_tokens
+    return Stock(TOKENS, tuple(map(str, told(keys))), tuple(map(str, told(values))), tuple(tuple((k, v) for v in values) for k in keys),
+                 tuple((k,) for k in keys), tuple(values))
+
+
+def following(tokenizer: Any, text: str) -> tuple[int, ...]:
+    """Token ids of `text` as it stands within a text, after a full stop and a blank."""
+    before, whole = encode(tokenizer, ANCHOR), encode(tokenizer, f"{ANCHOR} {text}")
+    return tuple(whole[len(before) :] if whole[: len(before)] == before else tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def usual(ids: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Those of the commonest length, so that rows can be read together without padding; of two as common, the shorter."""
+    if not ids:
+        return {}
+    counts = Counter(len(i) for i in ids.values())
+    length = min(counts, key=lambda n: (-counts[n], n))
+    return {k: i for k, i in ids.items() if len(i) == length}
+
+
+def common(rows: Sequence[tuple[int, ...]]) -> int:
+    """How many tokens all rows begin with."""
+    return next((i for i, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1), min(map(len, rows), default=0))
