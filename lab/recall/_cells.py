@@ -51,27 +51,28 @@ def farthest(model: Model, stock: Stock, load: int = 1, most: int = 10**6) -> in
     return min(positions(model), most) - needed(model, stock, 0, load)
 
 
-def cell(model: Model, stock: Stock, lag: int, load: int, rows: int, name: str) -> Asked:
+def cell(model: Model, stock: Stock, lag: int, load: int, rows: int, name: str, length: int = 0) -> Asked:
     """`load` statements, of which one is asked for; `lag` tokens lie between the end of that one and the cue. The others stand before it, and after it
-    where there is room, among haystack. Another haystack, other keys and other values in every row; the same name gives the same rows.
+    where there is room, among haystack. Another haystack, other keys and other values in every row; the same name gives the same rows. `length` is that of
+    a row with its question, 0 takes what is needed.
 
     Raises `BadInput` where the row is longer than the model has positions, or the stock too small.
     """
-    length = needed(model, stock, lag, load)
+    length = length or needed(model, stock, lag, load)
     if lag < 0 or length > positions(model):
         raise BadInput(f"{load} statements and a distance of {lag} make {length} tokens", f"{model.name} reads up to {positions(model)}",
                        f"With so many statements the distance may be up to {farthest(model, stock, load)}", setting="lags")
     if load > min(len(stock.names), len(stock.told) - 1):
         raise BadInput(f"{load} statements are more than can be told apart", f"there are {len(stock.names)} keys and {len(stock.told)} values",
                        "Store fewer things, or choose tokens as the material", setting="loads")
-    rng, made = random.Random(f"cell {name} {stock.kind} {lag} {load}"), []
+    rng, made = random.Random(f"cell {name} {stock.kind} {lag} {load} {length}"), []
     for row in range(rows):
-        hay = haystack(model, stock, f"{name} {lag} {load} {row}")
+        hay = haystack(model, stock, f"{name} {lag} {load} {length} {row}")
         keys, values = rng.sample(range(len(stock.names)), load), rng.sample(range(len(stock.told)), load + 1)
         made.append((*laid(model, stock, keys, values, lag, length, hay, rng), stock.cues[keys[0]], values))
     context, swapped, cues, values = zip(*made, strict=True)
     tensors = [torch.tensor(x, device=model.device) for x in (context, swapped, cues, values)]
-    return Asked(*tensors[:3], tensors[3][:, 0], tensors[3][:, -1], tensors[3][:, :-1])
+    return Asked(tensors[0], tensors[1], tensors[2], tensors[3][:, 0], tensors[3][:, -1], tensors[3][:, :-1])
 
 
 def laid(model: Model, stock: Stock, keys: Sequence[int], values: Sequence[int], lag: int, length: int, hay: Iterator[int],

@@ -11,9 +11,9 @@ from lab.recall._cells import cell, farthest, needed
 from lab.recall._fidelity_views import Found, view
 from lab.recall._layers import Kept, kept
 from lab.recall._material import Stock, stock
-from lab.recall._measures import Answers, answered
+from lab.recall._measures import Answers, answered, waited
 from lab.recall._numbers import AUTO, doubling, numbers
-from lab.recall._policies import Policy, Reader, held
+from lab.recall._policies import Policy, Reader, holding
 from lab.recall._settings import FULL
 from lab.recall._untrained import untrained
 from models.errors import BadInput
@@ -35,7 +35,8 @@ def fidelity(settings: Fidelity, model: Model) -> Iterator[Event]:
     reader = Reader(model, Policy.of(settings))
     readers = [reader] + ([Reader(untrained(model, settings.seed), reader.policy)] if settings.baseline else [])
     most = min(positions(model), settings.longest)
-    found = Found(settings, model.name, reader.policy, lags, loads, stored, held(model, reader.policy, most), most)
+    held = yield from waited(holding(reader, most), 0, 0, "measuring the memory")
+    found = Found(settings, model.name, reader.policy, lags, loads, stored, held, most)
     if settings.policy == FULL and settings.show not in ("distance", "distance and load", "recall"):
         for i, each in enumerate(readers):
             found.kept[i] = yield from last(kept(each, stored, lags, most, settings.seed), Kept)

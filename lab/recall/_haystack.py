@@ -29,7 +29,7 @@ def haystack(model: Model, stock: Stock, name: str) -> Iterator[int]:
         for sentence in document.split(". "):
             ids = following(model.tokenizer, f"{sentence.removesuffix('.')}.")
             tried += 1
-            if not stock.planted.intersection(ids) and not any(name in sentence for name in stock.names):
+            if not stock.planted.intersection(ids) and not any(name and name in sentence for name in stock.names):
                 yield from ids
                 tried = 0
         if tried > TRIED:

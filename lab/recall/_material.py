@@ -42,7 +42,8 @@ FORMS = {
 class Stock:
     """Statements and cues as token ids. `said[k][v]` states that key k has value v; `cues[k]` asks; `answers[v]` is the first token that tells value v.
 
-    All cues are of one length, and so are all statements about one key. `names` are the keys in words, `told` the values.
+    All cues are of one length, and all values. `spoken[v]` are all tokens of value v from there on, `stop` ends a sentence. `names` are the keys in words,
+    `told` the values.
     """
 
     kind: str
@@ -51,6 +52,8 @@ class Stock:
     said: tuple[tuple[tuple[int, ...], ...], ...]
     cues: tuple[tuple[int, ...], ...]
     answers: tuple[int, ...]
+    spoken: tuple[tuple[int, ...], ...]
+    stop: tuple[int, ...]
 
     @property
     def longest(self) -> int:
@@ -70,7 +73,27 @@ def stock(model: Model, kind: str, *, setting: str = "material") -> Stock:
     """Raises `BadInput` where the tokenizer cannot tell two values, or two keys, apart."""
     if kind == TOKENS:
         return pairs(model)
-    form, tokenizer = FORMS[kind], model.tokenizer
+    return stated(model, kind, FORMS[kind], FEWEST, setting)
+
+
+def own(model: Model, needle: str, question: str, values: str) -> Stock:
+    """The needle that somebody wrote: a statement with {v} where the value stands, what asks for it, and values with commas between."""
+    if "{v}" not in needle:
+        raise BadInput("the needle does not say where its value stands", "it holds no {v}", "Write it such as: The password of the lighthouse is {v}.",
+                       setting="needle")
+    if not question.strip():
+        raise BadInput("nothing asks for the needle", "the question is empty", "Write the words after which the value would follow", setting="question")
+    told = list(dict.fromkeys(v.strip() for v in values.split(",") if v.strip()))
+    if len(told) < FEWEST:
+        raise BadInput("a needle needs values that could be told apart", f"there is {len(told)}", "Give two or more with commas between, of one kind",
+                       setting="values")
+    plain = [x.replace("{k}", "{{k}}").strip() for x in (needle, question)]
+    return stated(model, "needle", Form(plain[0], plain[1], [""], told), 1, "values")
+
+
+def stated(model: Model, kind: str, form: Form, keys_needed: int, setting: str) -> Stock:
+    """The form in tokens. Raises `BadInput` where the tokenizer cannot tell two values apart, or fewer than `keys_needed` keys."""
+    tokenizer = model.tokenizer
     asked = {k: following(tokenizer, form.cue.format(k=k)) for k in form.keys}
     asked = usual(asked)
     some = next(iter(asked), "")
@@ -82,11 +105,13 @@ def stock(model: Model, kind: str, *, setting: str = "material") -> Stock:
     unknown = tokenizer.unk_token_id
     keys = list({ids: k for k, ids in reversed(list(asked.items())) if unknown is None or unknown not in ids}.values())[::-1]
     values = [v for v in values if firsts[v] != unknown]
-    if min(len(keys), len(values)) < FEWEST:
-        raise BadInput(f"{model.name} cannot tell {kind} apart", "its tokenizer does not know these words", "Choose tokens as the material", setting=setting)
+    if len(keys) < keys_needed or len(values) < FEWEST:
+        raise BadInput(f"{model.name} cannot tell these {kind} apart", "its tokenizer does not know the words, or begins all of them alike",
+                       "Choose tokens as the material, or other words", setting=setting)
     said = tuple(tuple(following(tokenizer, form.statement.format(k=k, v=v)) for v in values) for k in keys)
     lead = whole[values[0]][:shared]
-    return Stock(kind, tuple(keys), tuple(values), said, tuple((*asked[k], *lead) for k in keys), tuple(firsts[v] for v in values))
+    return Stock(kind, tuple(keys), tuple(values), said, tuple((*asked[k], *lead) for k in keys), tuple(firsts[v] for v in values),
+                 tuple(whole[v][shared:] for v in values), following(tokenizer, "there.")[-1:])
 
 
 def pairs(model: Model) -> Stock:
@@ -99,7 +124,7 @@ def pairs(model: Model) -> Stock:
     keys, values = spread[::2], spread[1::2]
     told: Any = model.tokenizer.convert_ids_to_tokens
     return Stock(TOKENS, tuple(map(str, told(keys))), tuple(map(str, told(values))), tuple(tuple((k, v) for v in values) for k in keys),
-                 tuple((k,) for k in keys), tuple(values))
+                 tuple((k,) for k in keys), tuple(values), tuple((v,) for v in values), ())
 
 
 def following(tokenizer: Any, text: str) -> tuple[int, ...]:

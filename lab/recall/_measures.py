@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,8 +16,11 @@ from torch import Tensor
 from lab.events import Progress
 from lab.recall._cells import Asked
 from lab.recall._material import Stock
-from lab.recall._policies import FULL, Reader
+from lab.recall._policies import Reader
+from lab.recall._settings import EVICTING, FULL
 
+T = TypeVar("T")
+PATIENCE = 0.1  # seconds without a word
 TOKENS = {"cpu": 6e8, "other": 1e11}  # weights times tokens that are read at once
 
 
@@ -42,7 +47,8 @@ def divergence(one: Float[Tensor, "*rows words"], other: Float[Tensor, "*rows wo
 
 
 def at_once(reader: Reader, length: int) -> int:
-    """Rows that are read together: a fraction of a second of work."""
+    """Rows of so many tokens that are read together: a fraction of a second of work. With an evicting policy that is a piece of each."""
+    length = min(length, reader.policy.step) if reader.policy.name in EVICTING else length
     weights = sum(p.numel() for p in reader.model.net.parameters())
     return max(1, int(TOKENS.get(reader.model.device.type, TOKENS["other"]) / (weights * length)))
 
@@ -50,20 +56,36 @@ def at_once(reader: Reader, length: int) -> int:
 def answered(reader: Reader, asked: Asked, stock: Stock) -> Iterator[Progress | Answers]:
     """Reads every row and its swapped one; yields Progress in rows, then the answers."""
     first = torch.tensor(stock.answers, device=asked.context.device)
-    length, rows = asked.context.shape[1] + asked.question.shape[1], len(asked.context)
-    size, parts = at_once(reader, length), []
+    rows, parts = len(asked.context), []
+    size = at_once(reader, asked.context.shape[1] + asked.question.shape[1])
     for i in range(0, rows, size):
-        mine = slice(i, i + size)
-        said, moved = zip(*(said_and_state(reader, context[mine], asked.question[mine]) for context in (asked.context, asked.swapped)), strict=True)
+        mine, both = slice(i, i + size), []
+        for context in (asked.context, asked.swapped):
+            both.append((yield from waited(said_and_state(reader, context[mine], asked.question[mine]), i, rows)))
+        said, moved = zip(*both, strict=True)
         parts.append(compared(said, moved, first, asked.answer[mine], asked.other[mine]))
         yield Progress(min(i + size, rows), rows)
     yield Answers(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Answers)))
 
 
-def said_and_state(reader: Reader, context: Tensor, question: Tensor) -> tuple[Tensor, Tensor | None]:
+def waited(steps: Generator[None, None, T], done: int, total: int, note: str = "") -> Generator[Progress, None, T]:
+    """Yields Progress now and then while the steps go on, and returns what they return."""
+    since = time.monotonic()
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+        if time.monotonic() - since > PATIENCE:
+            since = time.monotonic()
+            yield Progress(done, total, note)
+
+
+def said_and_state(reader: Reader, context: Tensor, question: Tensor) -> Generator[None, None, tuple[Tensor, Tensor | None]]:
     """Logits after the question, (rows, words), and the last hidden state at the end of the context, (rows, width)."""
     if reader.policy.name != FULL:
-        return reader.ask(context, question)[:, 0], None
+        logits = yield from reader.asking(context, question)
+        return logits[:, 0], None
     logits, states = reader.states(torch.cat([context, question], 1))
     return logits[:, 0], states[-1][:, context.shape[1] - 1].float()
 
@@ -76,9 +98,3 @@ def compared(said: tuple[Tensor, ...], moved: tuple[Tensor | None, ...], first: 
     uncued = torch.full_like(margin, math.nan) if a is None or b is None else 2 * (a - b).norm(dim=-1) / (a.norm(dim=-1) + b.norm(dim=-1)).clamp(min=1e-12)
     recall = (one.argmax(-1) == answer).double()
     return Answers(*(x.double().cpu().numpy() for x in (divergence(*said), margin, recall, uncued)))
-
-
-def blank(rows: int) -> Answers:
-    """Of a cell that cannot be had."""
-    nothing = np.full(rows, np.nan)
-    return replace(Answers(nothing, nothing, nothing, nothing))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -18,6 +19,7 @@ from models.attention import PATTERN, Watch
 from models.errors import BadInput
 from models.model import Model
 
+T = TypeVar("T")
 PROBED, CLOSE = 10, 1e-3  # tokens of the check, and how close logits have to be, as a share of their spread
 
 
@@ -38,6 +40,7 @@ class Policy:
 
     @property
     def label(self) -> str:
+        """A few words to know it by."""
         more = {WINDOW: f" {self.kept}", SINKS: f" {self.sinks} + {self.kept - self.sinks}", HEAVY: f" {self.kept}", QUANTIZED: f" {self.bits} bit"}
         return ("sink + window" if self.name == SINKS else self.name) + more.get(self.name, "")
 
@@ -72,17 +75,22 @@ class Reader:
         if policy.name == SINKS and policy.renumber:
             self.frequencies = renumbered(model)
 
-    @torch.no_grad()
     def ask(self, context: Int[Tensor, "rows context"], question: Int[Tensor, "rows question"], last: int = 1) -> Float[Tensor, "rows last words"]:
         """Logits after each of the `last` tokens of the question, float32; `last` is no more than the question has."""
+        return finished(self.asking(context, question, last))
+
+    def asking(self, context: Tensor, question: Tensor, last: int = 1) -> Generator[None, None, Tensor]:
+        """The same, piece by piece: whoever waits can be told."""
         if self.policy.name == FULL:
             return self.forward(torch.cat([context, question], 1), last)
-        cache = self.read(context)
+        cache = yield from self.reading(context)
         if self.policy.name in (DECOUPLED, ISOLATED):
             begin = 0 if self.policy.name == DECOUPLED else GAP
             return self.forward(question, last, cache, begin + torch.arange(question.shape[1], device=question.device)[None])
-        pieces = question.split(self.policy.step, 1)
-        logits = [self.piece(piece, cache, piece.shape[1]) for piece in pieces]
+        logits = []
+        for piece in question.split(self.policy.step, 1):
+            logits.append(self.piece(piece, cache, piece.shape[1]))
+            yield
         return torch.cat(logits, 1)[:, -last:]
 
     @torch.no_grad()
@@ -91,23 +99,22 @@ class Reader:
         out = self.net(input_ids=ids, use_cache=False, output_hidden_states=True, **({"logits_to_keep": last} if self.short else {}))
         return out.logits[:, -last:].float(), out.hidden_states
 
-    @torch.no_grad()
-    def read(self, context: Int[Tensor, "rows context"]) -> DynamicCache:
+    def reading(self, context: Int[Tensor, "rows context"]) -> Generator[None, None, DynamicCache]:
         """What is left of the context when it has been read."""
         cache = self.fresh()
         for piece in context.split(self.policy.step if self.policy.name in EVICTING else context.shape[1], 1):
             self.piece(piece, cache, 1)
+            yield
         return cache
 
-    @torch.no_grad()
-    def losses(self, ids: Int[Tensor, "rows tokens"]) -> Float[Tensor, "rows following"]:
+    def losing(self, ids: Int[Tensor, "rows tokens"]) -> Generator[None, None, Float[Tensor, "rows following"]]:
         """Nats of every token but the first, read with this memory."""
-        if self.policy.name in (FULL, DECOUPLED, ISOLATED):
-            logits = self.forward(ids, ids.shape[1])
-        else:
-            cache = self.fresh()
-            logits = torch.cat([self.piece(piece, cache, piece.shape[1]) for piece in ids.split(self.policy.step, 1)], 1)
-        return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none").view(len(ids), -1)
+        logits, cache = [], None if self.policy.name in (FULL, DECOUPLED, ISOLATED) else self.fresh()
+        for piece in ids.split(ids.shape[1] if cache is None else self.policy.step, 1):
+            logits.append(self.forward(piece, piece.shape[1]) if cache is None else self.piece(piece, cache, piece.shape[1]))
+            yield
+        said = torch.cat(logits, 1)[:, :-1]
+        return nn.functional.cross_entropy(said.flatten(0, 1), ids[:, 1:].flatten(), reduction="none").view(len(ids), -1)
 
     def piece(self, ids: Tensor, cache: DynamicCache, last: int) -> Tensor:
         """Reads a piece, then forgets."""
@@ -126,6 +133,7 @@ class Reader:
             raise NotImplementedError("its attention cannot be opened")
         return self.watch.kept[PATTERN, layer]
 
+    @torch.no_grad()
     def forward(self, ids: Tensor, last: int, cache: DynamicCache | None = None, places: Tensor | None = None) -> Tensor:
         asked: dict[str, Any] = {"input_ids": ids, "use_cache": cache is not None}
         asked |= {} if cache is None else {"past_key_values": cache}
@@ -150,15 +158,23 @@ class Reader:
         ids = torch.randint(vocabulary(self.model), (2, length), generator=torch.Generator().manual_seed(0)).to(self.model.device)
         plain = self.forward(ids, length)
         try:
-            with torch.no_grad():
-                cache = self.fresh(kept=10**6)
-                read = torch.cat([self.piece(piece, cache, piece.shape[1]) for piece in ids.split(3, 1)], 1)
+            cache = self.fresh(kept=10**6)
+            read = torch.cat([self.piece(piece, cache, piece.shape[1]) for piece in ids.split(3, 1)], 1)
         except (RuntimeError, ValueError, IndexError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
             raise BadInput(f"{self.model.name} cannot be read with {self.policy.name}", f"its attention does not go through the interface of transformers: {str(error)[:80]}",
                            "Choose the policy full", setting="policy") from error
         if not float((read - plain).abs().max()) <= CLOSE * max(1.0, float(plain.std())) * (1 if plain.dtype == torch.float32 else 30):
             raise BadInput(f"{self.model.name} cannot be read with {self.policy.name}", "read piece by piece it says something else even where all is kept",
                            "Choose the policy full", setting="policy")
+
+
+def finished(steps: Generator[Any, None, T]) -> T:
+    """What a generator returns, without what it yields."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def replaced(model: Model) -> int:
@@ -181,15 +197,19 @@ def cause(model: Model) -> str:
     return "each of its layers has a window of its own"
 
 
-def held(model: Model, policy: Policy, length: int) -> int:
+def holding(reader: Reader, length: int) -> Generator[None, None, int]:
     """Bytes of memory that one text of `length` tokens leaves behind."""
-    ids = torch.zeros(1, length, dtype=torch.long, device=model.device)
-    if policy.name != FULL:
-        return size(Reader(model, policy).read(ids))
+    ids = torch.zeros(1, length, dtype=torch.long, device=reader.model.device)
+    if reader.policy.name != FULL:
+        return size((yield from reader.reading(ids)))
     with torch.no_grad():
-        net: Any = model.net
-        out = net(input_ids=ids, use_cache=True)
+        out = reader.net(input_ids=ids, use_cache=True, **({"logits_to_keep": 1} if reader.short else {}))
     return size(getattr(out, "past_key_values", None) or getattr(out, "cache_params", None))
+
+
+def held(model: Model, policy: Policy, length: int) -> int:
+    """The same, for a model and a policy."""
+    return finished(holding(Reader(model, policy), length))
 
 
 def size(cache: Any) -> int:

@@ -29,6 +29,6 @@ class Recall(Experiment):
     kept: int = setting(32, "With a window, sinks or heavy hitters: how many tokens are kept in all", low=2, high=10**6)
     sinks: int = setting(4, "With sink + window: how many of them are the first tokens of the text", low=0, high=1024)
     bits: int = setting(4, "With quantized: bits a number", low=1, high=8)
-    step: int = setting(4, "Tokens that are read between two evictions; the papers' is 1, which takes longest", low=1, high=4096)
+    step: int = setting(8, "Tokens that are read between two evictions; the papers' is 1, which takes longest", low=1, high=4096)
     renumber: bool = setting(True, "With sink + window: whether positions are counted within the memory, as in StreamingLLM, or in the text; only models with "
                              "rotary positions can be renumbered")
