@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 
 from lab.attention._head_texts import words
-from lab.recall._material import TOKENS, Stock, following
+from lab.recall._material import TOKENS, Stock, following_all
 from models.errors import BadInput
 from models.model import Model
 from models.organisms import prose
@@ -26,11 +26,17 @@ def haystack(model: Model, stock: Stock, name: str) -> Iterator[int]:
             yield rng.choice(known)
     tried = 0
     for document in prose.documents(random.Random(f"haystack {name}").getrandbits(32)):
-        for sentence in document.split(". "):
-            ids = following(model.tokenizer, f"{sentence.removesuffix('.')}.")
+        sentences = [f"{s.removesuffix('.')}." for s in document.split(". ")]
+        for sentence, ids in zip(sentences, following_all(model.tokenizer, sentences), strict=True):
             tried += 1
             if not stock.planted.intersection(ids) and not any(name and name in sentence for name in stock.names):
                 yield from ids
                 tried = 0
         if tried > TRIED:
             raise BadInput("there is no haystack", "every sentence holds a planted word", "Choose tokens as the material", setting="material")
+
+
+def general(model: Model, name: str) -> Iterator[int]:
+    """Endless token ids of the organisms' general text, whole, document after document; the same name gives the same ones."""
+    for document in prose.documents(random.Random(f"general {name}").getrandbits(32)):
+        yield from following_all(model.tokenizer, [document])[0]

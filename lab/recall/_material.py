@@ -94,10 +94,10 @@ def own(model: Model, needle: str, question: str, values: str) -> Stock:
 def stated(model: Model, kind: str, form: Form, keys_needed: int, setting: str) -> Stock:
     """The form in tokens. Raises `BadInput` where the tokenizer cannot tell two values apart, or fewer than `keys_needed` keys."""
     tokenizer = model.tokenizer
-    asked = {k: following(tokenizer, form.cue.format(k=k)) for k in form.keys}
-    asked = usual(asked)
+    asked = usual(dict(zip(form.keys, following_all(tokenizer, [form.cue.format(k=k) for k in form.keys]), strict=True)))
     some = next(iter(asked), "")
-    whole = {v: following(tokenizer, f"{form.cue.format(k=some)} {v}")[len(asked[some]) :] for v in form.values} if asked else {}
+    told = following_all(tokenizer, [f"{form.cue.format(k=some)} {v}" for v in form.values])
+    whole = {v: ids[len(asked[some]) :] for v, ids in zip(form.values, told, strict=True)} if asked else {}
     whole = usual({v: ids for v, ids in whole.items() if ids})
     shared = common(list(whole.values()))
     firsts = {v: ids[shared] for v, ids in whole.items() if len(ids) > shared}
@@ -108,7 +108,8 @@ def stated(model: Model, kind: str, form: Form, keys_needed: int, setting: str) 
     if len(keys) < keys_needed or len(values) < FEWEST:
         raise BadInput(f"{model.name} cannot tell these {kind} apart", "its tokenizer does not know the words, or begins all of them alike",
                        "Choose tokens as the material, or other words", setting=setting)
-    said = tuple(tuple(following(tokenizer, form.statement.format(k=k, v=v)) for v in values) for k in keys)
+    flat = following_all(tokenizer, [form.statement.format(k=k, v=v) for k in keys for v in values])
+    said = tuple(tuple(flat[i : i + len(values)]) for i in range(0, len(flat), len(values)))
     lead = whole[values[0]][:shared]
     return Stock(kind, tuple(keys), tuple(values), said, tuple((*asked[k], *lead) for k in keys), tuple(firsts[v] for v in values),
                  tuple(whole[v][shared:] for v in values), following(tokenizer, "there.")[-1:])
@@ -129,8 +130,18 @@ def pairs(model: Model) -> Stock:
 
 def following(tokenizer: Any, text: str) -> tuple[int, ...]:
     """Token ids of `text` as it stands within a text, after a full stop and a blank."""
-    before, whole = encode(tokenizer, ANCHOR), encode(tokenizer, f"{ANCHOR} {text}")
-    return tuple(whole[len(before) :] if whole[: len(before)] == before else tokenizer(text, add_special_tokens=False)["input_ids"])
+    return following_all(tokenizer, [text])[0]
+
+
+def following_all(tokenizer: Any, texts: Sequence[str]) -> list[tuple[int, ...]]:
+    """The same of many texts, which takes one call."""
+    before = encode(tokenizer, ANCHOR)
+    found = []
+    for text, ids in zip(texts, tokenizer([f"{ANCHOR} {t}" for t in texts])["input_ids"], strict=True):
+        while len(ids) > 1 and ids[-1] in (tokenizer.eos_token_id, tokenizer.sep_token_id):
+            ids.pop()
+        found.append(tuple(ids[len(before) :] if ids[: len(before)] == before else tokenizer(text, add_special_tokens=False)["input_ids"]))
+    return found
 
 
 def usual(ids: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
