@@ -59,10 +59,8 @@ def answered(reader: Reader, asked: Asked, stock: Stock) -> Iterator[Progress | 
     rows, parts = len(asked.context), []
     size = at_once(reader, asked.context.shape[1] + asked.question.shape[1])
     for i in range(0, rows, size):
-        mine, both = slice(i, i + size), []
-        for context in (asked.context, asked.swapped):
-            both.append((yield from waited(said_and_state(reader, context[mine], asked.question[mine]), i, rows)))
-        said, moved = zip(*both, strict=True)
+        mine = slice(i, i + size)
+        said, moved = yield from waited(said_both(reader, asked, mine), i, rows)
         parts.append(compared(said, moved, first, asked.answer[mine], asked.other[mine]))
         yield Progress(min(i + size, rows), rows)
     yield Answers(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Answers)))
@@ -79,6 +77,18 @@ def waited(steps: Generator[None, None, T], done: int, total: int, note: str = "
         if time.monotonic() - since > PATIENCE:
             since = time.monotonic()
             yield Progress(done, total, note)
+
+
+def said_both(reader: Reader, asked: Asked, mine: slice) -> Generator[None, None, tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]]]:
+    """What is said, and the state at the end of the context, of both contexts: read together where they are read piece by piece."""
+    pair, question = (asked.context[mine], asked.swapped[mine]), asked.question[mine]
+    if reader.policy.name in EVICTING:
+        logits, _ = yield from said_and_state(reader, torch.cat(pair), torch.cat([question, question]))
+        return logits.tensor_split(2), (None, None)
+    first = yield from said_and_state(reader, pair[0], question)
+    yield
+    second = yield from said_and_state(reader, pair[1], question)
+    return (first[0], second[0]), (first[1], second[1])
 
 
 def said_and_state(reader: Reader, context: Tensor, question: Tensor) -> Generator[None, None, tuple[Tensor, Tensor | None]]:

@@ -15,7 +15,7 @@ from lab.memorization._rows import positions
 from lab.recall._cells import LEAD, Asked, start
 from lab.recall._haystack import haystack
 from lab.recall._material import Stock, stock
-from lab.recall._measures import at_once, compared, said_and_state, waited
+from lab.recall._measures import at_once, compared, said_both, waited
 from lab.recall._numbers import mean_and_error
 from lab.recall._policies import Policy, Reader
 from models.errors import BadInput
@@ -81,10 +81,8 @@ def recalled(reader: Reader, asked: Asked, stored: Stock) -> Iterator[Progress |
     first, rows, parts = torch.tensor(stored.answers, device=asked.context.device), len(asked.context), []
     size = at_once(reader, asked.context.shape[1] + asked.question.shape[1])
     for i in range(0, rows, size):
-        mine, both = slice(i, i + size), []
-        for context in (asked.context, asked.swapped):
-            both.append((yield from waited(said_and_state(reader, context[mine], asked.question[mine]), i, rows)))
-        said, moved = zip(*both, strict=True)
+        mine = slice(i, i + size)
+        said, moved = yield from waited(said_both(reader, asked, mine), i, rows)
         answers = compared(said, moved, first, asked.answer[mine], asked.other[mine])
         among = said[0][:, first].gather(1, asked.stored[mine])
         parts.append(np.stack([(among.argmax(1) == 0).double().cpu().numpy(), answers.cued]))
