@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from lab.events import Curves, Event, Grid, Progress, Table
 from lab.memorization._rows import positions
 from lab.recall._cells import start
 from lab.recall._material import Stock, stock
-from lab.recall._measures import at_once, waited
+from lab.recall._measures import waited
 from lab.recall._numbers import AUTO, doubling, mean_and_error, numbers
 from lab.recall._policies import Policy, Reader
 from models.errors import BadInput
@@ -79,7 +79,8 @@ def chosen(settings: AssociativeRecall, model: Model, stored: Stock) -> list[int
         return doubling(2, min(fit, DEFAULT))
     found = numbers(settings.pairs, "pairs", low=2)
     if found[-1] > fit:
-        raise BadInput(f"{found[-1]} pairs are too many", f"{min(positions(model), settings.longest)} tokens hold {fit} with their questions, and there are {known} "
+        raise BadInput(f"{found[-1]} pairs are too many", f"{min(positions(model), settings.longest)} tokens hold {fit} with their questions, and there "
+                       f"are {known} "
                        f"to choose from", f"Ask for up to {fit}", setting="pairs")
     return found
 
@@ -92,7 +93,7 @@ def queried(reader: Reader, stored: Stock, count: int, texts: int, name: str) ->
         keys, values = rng.sample(range(len(stored.names)), count), rng.sample(range(len(stored.told)), count)
         context, question, places, distance = written(reader.model, stored, keys, values, rng.sample(range(count), count))
         ids = [torch.tensor([x], device=reader.model.device) for x in (context, question)]
-        logits = yield from waited(reader.asking(*ids, last=len(question)), i, texts)
+        logits = yield from waited(reader.asking(ids[0], ids[1], len(question)), i, texts)
         said = logits[0, places][:, first]  # pairs, all values
         asked = torch.tensor([values[j] for j in distance], device=said.device)
         right = said.gather(1, asked[:, None])[:, 0]
@@ -120,7 +121,8 @@ def written(model: Model, stored: Stock, keys: list[int], values: list[int], ord
 
 def view(found: Found) -> Event:
     facts = (f"{found.name} · {found.policy.label}", f"{found.stock.kind}; {found.settings.repeats} texts of each number, every pair asked once")
-    return {"number": curves, "number and distance": grid, "table": table}[found.settings.show](found, facts)
+    figure: Callable[[Found, tuple[str, ...]], Event] = {"number": curves, "number and distance": grid, "table": table}[found.settings.show]
+    return figure(found, facts)
 
 
 def figures(found: Found, count: int) -> list[tuple[float, float]]:

@@ -18,6 +18,9 @@ class KeptLayer(DynamicLayer):
     Keys and values are (rows, heads, tokens, size). All that is kept lies before what is read, so a causal mask lets every query see it.
     """
 
+    keys: Any  # a tensor, None before anything is read
+    values: Any
+
     def __init__(self) -> None:
         super().__init__()
         self.read = 0

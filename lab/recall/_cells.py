@@ -70,8 +70,7 @@ def cell(model: Model, stock: Stock, lag: int, load: int, rows: int, name: str, 
         hay = haystack(model, stock, f"{name} {lag} {load} {length} {row}")
         keys, values = rng.sample(range(len(stock.names)), load), rng.sample(range(len(stock.told)), load + 1)
         made.append((*laid(model, stock, keys, values, lag, length, hay, rng), stock.cues[keys[0]], values))
-    context, swapped, cues, values = zip(*made, strict=True)
-    tensors = [torch.tensor(x, device=model.device) for x in (context, swapped, cues, values)]
+    tensors = [torch.tensor(x, device=model.device) for x in zip(*made, strict=True)]
     return Asked(tensors[0], tensors[1], tensors[2], tensors[3][:, 0], tensors[3][:, -1], tensors[3][:, :-1])
 
 

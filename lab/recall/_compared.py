@@ -104,11 +104,12 @@ def curves(found: Found, facts: tuple[str, ...]) -> Curves:
 
 
 def table(found: Found, facts: tuple[str, ...]) -> Table:
-    rows = []
+    rows: list[tuple[str | float | None, ...]] = []
     for policy in found.bytes:
         cells = [float(x) for m in ("cued", "recall", "margin") for x in mean_and_error(found.all_of(policy, m))]
         rows.append((policy.label, found.bytes[policy] / 1024, *cells))
     return Table("Memory policies", ("policy", "KiB", "fidelity", "± fidelity", "recall", "± recall", "margin", "± margin"),
-                 ("what is kept", f"of a text of {found.length} tokens, in all layers", "Jensen-Shannon divergence of the answer, bits, 0 to 1, higher: more is held",
+                 ("what is kept", f"of a text of {found.length} tokens, in all layers", "Jensen-Shannon divergence of the answer, bits, 0 to 1, higher: "
+                  "more is held",
                   "its standard error over texts", "share whose answer is the likeliest of all values in stock", "its standard error",
                   "nats over the swapped value, higher: surer", "its standard error"), tuple(rows), facts)

@@ -54,13 +54,15 @@ def truncated(settings: EffectiveContext, reader: Reader) -> Iterator[Event]:
 def kept_before(settings: EffectiveContext, model: Model, most: int) -> list[int]:
     """Raises `BadInput` where a length is past what the model has positions for."""
     if most < 1:
-        raise BadInput(f"a target of {settings.target} tokens leaves no room before it", f"{model.name} reads up to {positions(model)}", "Choose a shorter target",
+        raise BadInput(f"a target of {settings.target} tokens leaves no room before it", f"{model.name} reads up to {positions(model)}",
+                       "Choose a shorter target",
                        setting="target")
     if settings.lengths.strip().lower() == AUTO:
         return [1, *doubling(2, most)] if most > 2 else [most]
     found = numbers(settings.lengths, "lengths", low=1)
     if found[-1] > most:
-        raise BadInput(f"{found[-1]} tokens before the target are past the context", f"{model.name} reads {positions(model)}, of which up to {settings.longest} are "
+        raise BadInput(f"{found[-1]} tokens before the target are past the context", f"{model.name} reads {positions(model)}, of which up to "
+                       f"{settings.longest} are "
                        "used here", f"The longest is {most}", setting="lengths")
     return found
 

@@ -111,7 +111,8 @@ def table(listeners: list[Listener], facts: tuple[str, ...]) -> Table:
     figures = [each.scores.figures() for each in listeners]
     rows = tuple((name, *(None if np.isnan(f[name]) else f[name] for f in figures), about) for name, about in ABOUT.items())
     return Table("Two memories in one conversation", ("score", *(each.name for each in listeners), "what it is"),
-                 ("operation and score", *("share, 0 to 1" for _ in listeners), "and which way is better"), rows, facts, "nothing of this kind has been asked yet")
+                 ("operation and score", *("share, 0 to 1" for _ in listeners),
+                  "and which way is better"), rows, facts, "nothing of this kind has been asked yet")
 
 
 def right(each: Listener) -> np.ndarray:

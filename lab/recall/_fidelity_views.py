@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,14 @@ if TYPE_CHECKING:
 
 UNTRAINED = "untrained"
 BITS = "Jensen-Shannon divergence, bits, 0 to 1"
-ABOUT = {"cued": "divergence of the answer when its value is swapped; bits, 0 to 1, higher: more is held", "margin": "nats by which what was said beats the "
-         "other value, higher: better", "recall": "share of answers that are the likeliest of all values in stock; 0 to 1", "uncued": "how far the swap moves the "
-         "state at the end of the context, a share of its length; from 0, higher: more", "horizontal": "cosine of a token and its reconstruction so much later; "
-         "-1 to 1, higher: more is left", "cosine": "cosine of states so far apart; -1 to 1"}
+ABOUT = {
+    "cued": "divergence of the answer when its value is swapped; bits, 0 to 1, higher: more is held",
+    "margin": "nats by which what was said beats the other value; higher: better",
+    "recall": "share of answers that are the likeliest of all values in stock; 0 to 1",
+    "uncued": "how far the swap moves the state at the end of the context, a share of its length; from 0, higher: more",
+    "horizontal": "cosine of a token and its reconstruction so much later; -1 to 1, higher: more is left",
+    "cosine": "cosine of states so far apart; -1 to 1",
+}
 
 
 @dataclass
@@ -71,7 +76,8 @@ def view(found: Found) -> Event:
     show = found.settings.show
     if show in ("distance", "recall"):
         return curves(found, "cued" if show == "distance" else "recall")
-    return {"distance and load": grid, "measures": measures, "depth": depth, "which follows recall": scatter, "table": table}[show](found)
+    figure: Callable[[Found], Event] = {"distance and load": grid, "measures": measures, "depth": depth, "which follows recall": scatter, "table": table}[show]
+    return figure(found)
 
 
 def curves(found: Found, measure: str) -> Curves:
@@ -90,7 +96,8 @@ def curves(found: Found, measure: str) -> Curves:
 
 def grid(found: Found) -> Grid:
     mean, error = found.grid("cued", 0)
-    return Grid("Cued fidelity over distance and load", tuple(map(str, found.loads)), tuple(map(str, found.lags)), "statements in the text", "tokens back", mean,
+    return Grid("Cued fidelity over distance and load", tuple(map(str, found.loads)), tuple(map(str, found.lags)), "statements in the text", "tokens back",
+                mean,
                 error, BITS, found.settings.direction, found.facts)
 
 
@@ -110,7 +117,8 @@ def depth(found: Found) -> Curves:
     value = np.array([np.full(layers, np.nan) if k is None else k.vertical for k in mine])
     return Curves("What the last layer still tells of those below", tuple((found.name, UNTRAINED)[m] for m in found.models), np.arange(layers, dtype=float),
                   "layer, 0 is the embedding", value, np.full_like(value, np.nan), "cosine of a state and its linear reconstruction", found.settings.direction,
-                  (*found.facts, "our interpretation of MemMamba's cross-layer fidelity", "it asks for nothing that the model has to remember: compare the untrained one"))
+                  (*found.facts, "our interpretation of MemMamba's cross-layer fidelity", "it asks for nothing that the model has to remember: compare the "
+                   "untrained one"))
 
 
 def scatter(found: Found) -> Scatter:

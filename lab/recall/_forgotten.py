@@ -68,19 +68,18 @@ def forgotten(settings: ForgottenOrUnread, model: Model, data: Data) -> Iterator
         for j, fact in enumerate(facts[i]):
             rows[j] = yield from waited(asked(reader, fact, settings), i * len(facts[0]) + j, 2 * len(facts[0]))
             yield Progress(i * len(facts[0]) + j + 1, 2 * len(facts[0]), f"{reader.model.name}: {fact.item.label}")
-    stored = told_of(model)
     skills = []
-    for reader in pair:
+    for reader, stored in zip(pair, told_of(before, model), strict=True):
         cells = cell(reader.model, stored, min(NEAR, positions(model) // 4), 1, GENERAL, f"skill {settings.seed}")
         skills.append((yield from last(answered(reader, cells, stored), Answers)))
     yield view(settings, pair, facts[1], found, skills)
 
 
-def told_of(model: Model) -> Stock:
-    """General statements that the model's tokenizer can tell apart; random tokens at worst."""
+def told_of(*models: Model) -> list[Stock]:
+    """General statements that the tokenizers of all models can tell apart; random tokens at worst."""
     for kind in MATERIALS:
         try:
-            return stock(model, kind)
+            return [stock(m, kind) for m in models]
         except BadInput:
             if kind == TOKENS:
                 raise
@@ -98,7 +97,8 @@ def facts_of(model: Model, items: list[Item], settings: ForgottenOrUnread) -> li
         if len(found) == settings.most:
             break
     if len(found) < 2:
-        raise BadInput(f"{len(found)} of {len(items)} facts can be asked", f"a fact needs a wrong answer beside it, and has to fit {length} tokens when told and asked "
+        raise BadInput(f"{len(found)} of {len(items)} facts can be asked", f"a fact needs a wrong answer beside it, and has to fit {length} tokens when "
+                       f"told and asked "
                        "for", "Name more facts, or a shorter distance", setting="items")
     return found
 
@@ -136,7 +136,7 @@ def asked(reader: Reader, fact: Fact, settings: ForgottenOrUnread) -> Generator[
 
 def view(settings: ForgottenOrUnread, pair: list[Reader], facts: list[Fact], found: list[np.ndarray], skills: list[Answers]) -> Event:
     a, b = (r.model.name for r in pair)
-    told = (f"A: {a} · B: {b} · {pair[1].policy.label}", f"{len(facts)} facts, {settings.lag} tokens between telling and question")
+    told: tuple[str, ...] = (f"A: {a} · B: {b} · {pair[1].policy.label}", f"{len(facts)} facts, {settings.lag} tokens between telling and question")
     told = (*told, verdict(found, skills)) if not np.isnan(found[-1]).any() and len(found) == 2 else told
     if settings.show == "facts":
         return scatter(settings, facts, found, told)
@@ -158,7 +158,8 @@ def line(name: str, a: np.ndarray, b: np.ndarray, about: str) -> tuple[str | flo
 
 
 def verdict(found: list[np.ndarray], skills: list[Answers]) -> str:
-    """What two standard errors allow to be said: of knowing, from closed book, and of reading, from the facts where A read them, else from general statements."""
+    """What two standard errors allow to be said: of knowing, from closed book, and of reading, from the facts where A read them, else from general
+    statements."""
     known = fell(found[0][:, 0], found[1][:, 0])
     own = found[0][:, 4].mean() >= READ
     if not own and not skills:
@@ -188,5 +189,6 @@ def scatter(settings: ForgottenOrUnread, facts: list[Fact], found: list[np.ndarr
 def table(facts: list[Fact], found: list[np.ndarray], told: tuple[str, ...]) -> Table:
     columns = ("fact", *(f"{which}: {name}" for name in ABOUT for which in "AB"))
     about = ("which item", *(about for about in ABOUT.values() for _ in "AB"))
-    rows = tuple((f.item.label, *(float(x) for pair in zip(found[0][j], found[1][j], strict=True) for x in pair)) for j, f in enumerate(facts))
+    rows: tuple[tuple[str | float | None, ...], ...] = tuple((f.item.label, *(float(x) for pair in zip(found[0][j], found[1][j],
+                                                                                                       strict=True) for x in pair)) for j, f in enumerate(facts))
     return Table("Known, and read, fact by fact", columns, about, rows, told)

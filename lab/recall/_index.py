@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -31,7 +32,8 @@ class Index:
     def remove(self, number: int) -> None:
         del self._held[number]
         if self._faiss is not None:
-            self._faiss.remove_ids(np.array([number], np.int64))
+            ids: Any = np.array([number], np.int64)
+            self._faiss.remove_ids(ids)
 
     def search(self, vector: Float[np.ndarray, " size"], count: int) -> list[tuple[int, float]]:
         """(number, cosine) of the `count` nearest."""

@@ -32,10 +32,11 @@ def doubling(first: int, last: int) -> list[int]:
     return [*found, last]
 
 
-def mean_and_error(values: Float[np.ndarray, "repeats ..."]) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "..."]]:
+def mean_and_error(values: Float[np.ndarray, "repeats ..."]) -> tuple[Float[np.ndarray, ...], Float[np.ndarray, ...]]:
     """Mean over repeats and its standard error, NaN with one repeat."""
     n = len(values)
-    return values.mean(0), values.std(0, ddof=1) / n**0.5 if n > 1 else np.full(values.shape[1:], np.nan)
+    error = values.std(0, ddof=1) / n**0.5 if n > 1 else np.full(values.shape[1:], np.nan)
+    return np.asarray(values.mean(0)), np.asarray(error)
 
 
 def spearman(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> float:

@@ -54,7 +54,7 @@ class Reader:
 
     def __init__(self, model: Model, policy: Policy) -> None:
         self.model, self.policy = model, policy
-        self.net: Any = model.net
+        self.net: Any = model.skeleton()  # transformers hooks a net that is asked for its hidden states
         self.watch: Watch | None = None
         self.frequencies: Tensor | None = None
         self.short = "logits_to_keep" in inspect.signature(self.net.forward).parameters
@@ -69,7 +69,6 @@ class Reader:
             raise BadInput(f"{policy.name} is nothing for {model.name}", "its positions are not rotary: each has a place of its own in a table, or a slope",
                            "Choose the policy full, or a model such as Qwen3 or Llama", setting="policy")
         if policy.name == HEAVY:
-            self.net = model.skeleton()
             self.watch = Watch(self.net, frozenset({PATTERN}))
         self.check()
         if policy.name == SINKS and policy.renumber:
@@ -161,7 +160,8 @@ class Reader:
             cache = self.fresh(kept=10**6)
             read = torch.cat([self.piece(piece, cache, piece.shape[1]) for piece in ids.split(3, 1)], 1)
         except (RuntimeError, ValueError, IndexError, KeyError, TypeError, AttributeError, NotImplementedError) as error:
-            raise BadInput(f"{self.model.name} cannot be read with {self.policy.name}", f"its attention does not go through the interface of transformers: {str(error)[:80]}",
+            raise BadInput(f"{self.model.name} cannot be read with {self.policy.name}", f"its attention does not go through the interface of transformers: "
+                           f"{str(error)[:80]}",
                            "Choose the policy full", setting="policy") from error
         if not float((read - plain).abs().max()) <= CLOSE * max(1.0, float(plain.std())) * (1 if plain.dtype == torch.float32 else 30):
             raise BadInput(f"{self.model.name} cannot be read with {self.policy.name}", "read piece by piece it says something else even where all is kept",
@@ -244,10 +244,11 @@ def renumbered(model: Model) -> Tensor:
         raise BadInput(fault, "they are not rotary", cure, setting="renumber")
     ids, by = torch.arange(4, device=model.device)[None], 7
     places = torch.arange(4, device=model.device)[None]
-    caches = [net(input_ids=ids, position_ids=p, past_key_values=DynamicCache(config=net.config), use_cache=True).past_key_values for p in (places, places + by)]
+    caches = [net(input_ids=ids, position_ids=p, past_key_values=DynamicCache(config=net.config), use_cache=True).past_key_values for p in (places,
+                                                                                                                                            places + by)]
     for one, other in zip(caches[0].layers, caches[1].layers, strict=True):
         if type(one) is DynamicLayer:
-            gap = (turned(one.keys, by, found) - other.keys).abs().max()
-            if float(gap) > 1e-2 * float(other.keys.abs().max()):
+            a, b = one.keys, other.keys
+            if a is None or b is None or float((turned(a, by, found) - b).abs().max()) > 1e-2 * float(b.abs().max()):
                 raise BadInput(fault, "they turn in a way of their own", cure, setting="renumber")
     return found

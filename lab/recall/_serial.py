@@ -46,7 +46,8 @@ def check(settings: SerialPosition, model: Model, stored: Stock) -> None:
     """Raises `BadInput` where the list is too long for the model, or for the stock."""
     known = min(len(stored.names), len(stored.told) - 1)
     if settings.items > known:
-        raise BadInput(f"{settings.items} items are more than can be told apart", f"{stored.kind} have {known}", "Choose a shorter list, or tokens as the material",
+        raise BadInput(f"{settings.items} items are more than can be told apart", f"{stored.kind} have {known}", "Choose a shorter list, or tokens as the "
+                       "material",
                        setting="items")
     length, most = needed(settings, model, stored), positions(model)
     if length > most:
@@ -72,8 +73,8 @@ def listed(model: Model, stored: Stock, settings: SerialPosition, place: int) ->
             body = [*chain(*said), *tail]
             texts.append([*start(model), *lead[: length - len(start(model)) - len(body)], *body])
         rows.append((*texts, stored.cues[keys[0]], values))
-    context, swapped, cues, values = (torch.tensor(x, device=model.device) for x in zip(*rows, strict=True))
-    return Asked(context, swapped, cues, values[:, 0], values[:, -1], values[:, :-1])
+    tensors = [torch.tensor(x, device=model.device) for x in zip(*rows, strict=True)]
+    return Asked(tensors[0], tensors[1], tensors[2], tensors[3][:, 0], tensors[3][:, -1], tensors[3][:, :-1])
 
 
 def recalled(reader: Reader, asked: Asked, stored: Stock) -> Iterator[Progress | np.ndarray]:

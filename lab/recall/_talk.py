@@ -38,7 +38,8 @@ RELATIONS = {
     "pet": Relation(("{s} keeps a {v} as a pet.", "The pet of {s} is a {v}."), ("{s} has another pet now, a {v}.", "These days {s} keeps a {v}."),
                     ("A {v} would be too much of a pet for {s}.", "I wonder whether {s} might want a pet {v}."),
                     ("Which pet does {s} keep?", "What animal is the pet of {s}?"), tuple(words.BEASTS), ("keeps", "keep", "pet"), 2),
-    "food": Relation(("{s} likes {v} best of all food.", "The favourite food of {s} is {v}."), ("{s} now likes {v} best.", "{s} has a new favourite food, {v}."),
+    "food": Relation(("{s} likes {v} best of all food.", "The favourite food of {s} is {v}."), ("{s} now likes {v} best.", "{s} has a new favourite food, "
+                                                                                                "{v}."),
                      ("Perhaps {s} likes {v}, who knows.", "I dreamt that {s} ate nothing but {v} as food."),
                      ("Which food does {s} like best?", "What is the favourite food of {s}?"), tuple(words.FOODS), ("likes", "like", "favourite", "food"), 1),
     "instrument": Relation(("{s} plays the {v}.", "The instrument of {s} is the {v}."), ("{s} plays the {v} now.", "{s} has a new instrument, the {v}."),

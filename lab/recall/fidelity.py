@@ -33,9 +33,11 @@ class Fidelity(Recall):
     """
 
     title = "Memory fidelity"
-    paper = "Jensen-Shannon divergence: Lin 1991, doi 10.1109/18.61115; horizontal and vertical after MemMamba, arXiv 2510.03279, our interpretation; " + POLICY_PAPERS
+    paper = ("Jensen-Shannon divergence: Lin 1991, doi 10.1109/18.61115; horizontal and vertical after MemMamba, arXiv 2510.03279, our interpretation; "
+             + POLICY_PAPERS)
     direction = "higher: more of what was read is still there"
-    show: str = setting("distance", "The figure: fidelity over distance, over distance and load, recall, all measures, depth, what goes along with recall, or all "
+    show: str = setting("distance", "The figure: fidelity over distance, over distance and load, recall, all measures, depth, what goes along with recall, "
+                        "or all "
                         "as a table", choices=SHOWN)
     measure: str = setting("cued", "Which measure stands against recall", choices=MEASURES)
     material: str = setting("places", "What is stored: what stands in which room, who owns what, codes, or pairs of random tokens", choices=MATERIALS)

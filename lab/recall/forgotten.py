@@ -25,10 +25,12 @@ class ForgottenOrUnread(Recall):
     """
 
     title = "A forgotten fact, or a forgotten skill of reading"
-    paper = "open book against closed book: Merullo et al. 2025 (loss curvature), arXiv 2510.24256; divergence: Lin 1991, doi 10.1109/18.61115; " + POLICY_PAPERS
+    paper = ("open book against closed book: Merullo et al. 2025 (loss curvature), arXiv 2510.24256; divergence: Lin 1991, doi 10.1109/18.61115; "
+             + POLICY_PAPERS)
     direction = "closed: higher, the fact is known; open and fidelity: higher, what is told is read"
     against: str = setting("", "What it is compared with: before (its last edit), original, or a model's name; empty: before, else an oracle")
-    items: str = setting("forget_10", "The facts: items or splits of an organism, or JSONL rows with prompt and answer, whose wrong answers are those of other rows", lines=3)
+    items: str = setting("forget_10", "The facts: items or splits of an organism, or JSONL rows with prompt and answer, whose wrong answers are those of "
+                         "other rows", lines=3)
     show: str = setting("summary", "The figure: means of both models, every fact (margin told against closed), or all as a table",
                         choices=("summary", "facts", "table"))
     lag: int = setting(0, "Tokens of general text between what is told and the question", low=0, high=100_000)

@@ -24,7 +24,8 @@ class Needle(Recall):
     """
 
     title = "Needle in a haystack"
-    paper = ("passkey: Mohtashami & Jaggi 2023, arXiv 2305.16300; effective against claimed length: RULER, Hsieh et al. 2024, arXiv 2404.06654; " + POLICY_PAPERS)
+    paper = ("passkey: Mohtashami & Jaggi 2023, arXiv 2305.16300; effective against claimed length: RULER, Hsieh et al. 2024, arXiv 2404.06654; "
+             "" + POLICY_PAPERS)
     direction = "higher: the needle is found more surely"
     show: str = setting("margin", "The figure: the margin in every cell, the share retrieved, or all as a table", choices=("margin", "retrieved", "table"))
     material: str = setting("belongings", "What the needle tells, where no needle is written", choices=("places", "belongings", "codes", "tokens"))
