@@ -121,11 +121,11 @@ def written(model: Model, stored: Stock, keys: list[int], values: list[int], ord
 
 def view(found: Found) -> Event:
     facts = (f"{found.name} · {found.policy.label}", f"{found.stock.kind}; {found.settings.repeats} texts of each number, every pair asked once")
-    figure: Callable[[Found, tuple[str, ...]], Event] = {"number": curves, "number and distance": grid, "table": table}[found.settings.show]
-    return figure(found, facts)
+    figures: dict[str, Callable[[Found, tuple[str, ...]], Event]] = {"number": curves, "number and distance": grid, "table": table}
+    return figures[found.settings.show](found, facts)
 
 
-def figures(found: Found, count: int) -> list[tuple[float, float]]:
+def figures_of(found: Found, count: int) -> list[tuple[float, float]]:
     """(mean, standard error over texts) of both shares."""
     mine = found.queried.get(count)
     if mine is None:
@@ -134,7 +134,7 @@ def figures(found: Found, count: int) -> list[tuple[float, float]]:
 
 
 def curves(found: Found, facts: tuple[str, ...]) -> Curves:
-    both = np.array([figures(found, n) for n in found.counts])  # counts, shares, (mean, error)
+    both = np.array([figures_of(found, n) for n in found.counts])  # counts, shares, (mean, error)
     chance = np.array([1 / n for n in found.counts])
     value = np.stack([both[:, 0, 0], both[:, 1, 0], chance])
     return Curves("Associative recall over the number of pairs", ("of those in the text", "of all in stock", "chance, of those in the text"),
@@ -163,7 +163,7 @@ def grid(found: Found, facts: tuple[str, ...]) -> Grid:
 def table(found: Found, facts: tuple[str, ...]) -> Table:
     rows = []
     for count in found.counts:
-        (among, a), (strict, b) = figures(found, count)
+        (among, a), (strict, b) = figures_of(found, count)
         rows.append((float(count), *(None if np.isnan(x) else x for x in (among, a, strict, b)), 1 / count))
     return Table("Associative recall", ("pairs", "recall", "± recall", "strict", "± strict", "chance"),
                  ("pairs in the text", "share whose value beats all others of the text, 0 to 1, higher: more recalled", "standard error over texts",

@@ -114,7 +114,8 @@ def texts(settings: EffectiveContext, model: Model, length: int) -> Iterator[lis
         for i in range(settings.repeats):
             yield list(islice(general(model, f"context {settings.seed} {i}"), length))
         return
-    ids = encode(model.tokenizer, settings.texts)[len(start(model)) :]
+    ids = encode(model.tokenizer, settings.texts)
+    ids = ids[len(start(model)) :] if ids[: len(start(model))] == start(model) else ids
     if len(ids) < length:
         raise BadInput(f"the text has {len(ids)} tokens", f"one piece takes {length}", "Give a longer text, or ask for shorter lengths", setting="texts")
     step = max(1, (len(ids) - length) // max(1, settings.repeats - 1))

@@ -76,8 +76,9 @@ def view(found: Found) -> Event:
     show = found.settings.show
     if show in ("distance", "recall"):
         return curves(found, "cued" if show == "distance" else "recall")
-    figure: Callable[[Found], Event] = {"distance and load": grid, "measures": measures, "depth": depth, "which follows recall": scatter, "table": table}[show]
-    return figure(found)
+    figures: dict[str, Callable[[Found], Event]] = {"distance and load": grid, "measures": measures, "depth": depth, "which follows recall": scatter,
+                                                    "table": table}
+    return figures[show](found)
 
 
 def curves(found: Found, measure: str) -> Curves:

@@ -189,6 +189,7 @@ def scatter(settings: ForgottenOrUnread, facts: list[Fact], found: list[np.ndarr
 def table(facts: list[Fact], found: list[np.ndarray], told: tuple[str, ...]) -> Table:
     columns = ("fact", *(f"{which}: {name}" for name in ABOUT for which in "AB"))
     about = ("which item", *(about for about in ABOUT.values() for _ in "AB"))
-    rows: tuple[tuple[str | float | None, ...], ...] = tuple((f.item.label, *(float(x) for pair in zip(found[0][j], found[1][j],
-                                                                                                       strict=True) for x in pair)) for j, f in enumerate(facts))
-    return Table("Known, and read, fact by fact", columns, about, rows, told)
+    rows: list[tuple[str | float | None, ...]] = []
+    for f, a, b in zip(facts, *found, strict=True):
+        rows.append((f.item.label, *(float(x) for pair in zip(a, b, strict=True) for x in pair)))
+    return Table("Known, and read, fact by fact", columns, about, tuple(rows), told)

@@ -57,7 +57,7 @@ def kept(reader: Reader, stock: Stock, lags: Sequence[int], length: int, seed: i
     yield Kept(np.array(horizontal), np.array(cosine), np.array(vertical))
 
 
-def rebuilt(source: Float[Tensor, "texts tokens width"], target: Float[Tensor, "texts tokens width"]) -> float:
+def rebuilt(source: Float[Tensor, "texts tokens width"], target: Float[Tensor, "texts tokens size"]) -> float:
     """Mean cosine between the targets of the second half of the texts and their ridge regression from the sources, fitted on the first half."""
     half = len(source) // 2
     x, y = (z[:half].flatten(0, 1).double() for z in (source, target))
