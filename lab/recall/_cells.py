@@ -84,12 +84,10 @@ def laid(model: Model, stock: Stock, keys: Sequence[int], values: Sequence[int],
     gap = list(itertools.islice(hay, lag - sum(map(len, after))))
     cut = rng.randrange(len(gap) + 1)
     tail = [*gap[:cut], *itertools.chain(*after), *gap[cut:]]
-    found = []
-    lead = list(itertools.islice(hay, length))
-    for value in (values[0], values[-1]):
-        target = stock.said[keys[0]][value]
-        body = [*itertools.chain(*before), *target, *tail]
-        found.append([*start(model), *lead[: length - stock.asking - len(start(model)) - len(body)], *body])
+    bodies = [[*itertools.chain(*before), *stock.said[keys[0]][value], *tail] for value in (values[0], values[-1])]
+    room = length - stock.asking - len(start(model))
+    lead = list(itertools.islice(hay, room - min(map(len, bodies))))
+    found = [[*start(model), *lead[: room - len(body)], *body] for body in bodies]
     return found[0], found[1]
 
 

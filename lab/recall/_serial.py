@@ -66,13 +66,14 @@ def listed(model: Model, stored: Stock, settings: SerialPosition, place: int) ->
     for row in range(settings.repeats):
         keys, values = rng.sample(range(len(stored.names)), settings.items), rng.sample(range(len(stored.told)), settings.items + 1)
         hay = haystack(model, stored, f"list {settings.seed} {place} {row}")
-        tail, lead, texts = list(islice(hay, settings.delay)), list(islice(hay, length)), []
+        tail, bodies = list(islice(hay, settings.delay)), []
         for mine in (values[0], values[-1]):
             said = [stored.said[k][v] for k, v in zip(keys[1:], values[1:-1], strict=True)]
             said.insert(place, stored.said[keys[0]][mine])
-            body = [*chain(*said), *tail]
-            texts.append([*start(model), *lead[: length - len(start(model)) - len(body)], *body])
-        rows.append((*texts, stored.cues[keys[0]], values))
+            bodies.append([*chain(*said), *tail])
+        room = length - len(start(model))
+        lead = list(islice(hay, room - min(map(len, bodies))))
+        rows.append((*([*start(model), *lead[: room - len(body)], *body] for body in bodies), stored.cues[keys[0]], values))
     tensors = [torch.tensor(x, device=model.device) for x in zip(*rows, strict=True)]
     return Asked(tensors[0], tensors[1], tensors[2], tensors[3][:, 0], tensors[3][:, -1], tensors[3][:, :-1])
 
