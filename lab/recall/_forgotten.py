@@ -19,10 +19,11 @@ from lab.memorization._rows import positions, question
 from lab.recall._cells import cell, start
 from lab.recall._fidelity import last
 from lab.recall._haystack import general
-from lab.recall._material import MATERIALS, TOKENS, Stock, common, following, stock
+from lab.recall._material import Stock, common, following, stock
 from lab.recall._measures import Answers, answered, divergence, waited
 from lab.recall._numbers import mean_and_error
 from lab.recall._policies import Policy, Reader
+from lab.recall._settings import MATERIALS, TOKENS
 from models.errors import BadInput
 from models.model import Model
 

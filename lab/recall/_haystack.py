@@ -6,7 +6,8 @@ import random
 from collections.abc import Iterator
 
 from lab.attention._head_texts import words
-from lab.recall._material import TOKENS, Stock, following_all
+from lab.recall._material import Stock, following_all
+from lab.recall._settings import TOKENS
 from models.errors import BadInput
 from models.model import Model
 from models.organisms import prose

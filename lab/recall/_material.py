@@ -9,12 +9,11 @@ from typing import Any
 
 from lab.attention._head_texts import words as vocabulary_words
 from lab.memorization._rows import encode
+from lab.recall._settings import BELONGINGS, CODES, PLACES, TOKENS
 from models.errors import BadInput
 from models.model import Model
 from models.organisms import prose_words as words
 
-PLACES, BELONGINGS, CODES, TOKENS = "places", "belongings", "codes", "tokens"
-MATERIALS = (PLACES, BELONGINGS, CODES, TOKENS)
 ANCHOR = "."  # what text is encoded after, so that it begins with a blank as in the middle of a text
 FEWEST = 2  # keys and values, each
 PAIRED = 200  # random tokens that serve as keys or as values

@@ -20,7 +20,8 @@ from models.errors import BadInput
 from models.model import Model
 
 T = TypeVar("T")
-PROBED, CLOSE = 10, 1e-3  # tokens of the check, and how close logits have to be, as a share of their spread
+PROBED = 10  # tokens of the check
+CLOSE, ROUGH = 1e-3, 0.1  # how close logits have to be, as a share of their spread: with 32 bits a number, and with 16
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,8 @@ class Reader:
             raise BadInput(f"{self.model.name} cannot be read with {self.policy.name}", f"its attention does not go through the interface of transformers: "
                            f"{str(error)[:80]}",
                            "Choose the policy full", setting="policy") from error
-        if not float((read - plain).abs().max()) <= CLOSE * max(1.0, float(plain.std())) * (1 if plain.dtype == torch.float32 else 30):
+        room = CLOSE if self.model.dtype == torch.float32 else ROUGH
+        if not float((read - plain).abs().max()) <= room * max(1.0, float(plain.std())):
             raise BadInput(f"{self.model.name} cannot be read with {self.policy.name}", "read piece by piece it says something else even where all is kept",
                            "Choose the policy full", setting="policy")
 

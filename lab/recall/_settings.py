@@ -1,4 +1,4 @@
-"""What all experiments on a model's context ask alike: which keys and values it may keep. Imports no torch."""
+"""What all experiments on a model's context ask alike: which keys and values it may keep, and what is stored. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ FULL, WINDOW, SINKS, HEAVY, QUANTIZED = "full", "window", "sink + window", "heav
 DECOUPLED, ISOLATED = "decoupled positions", "isolated positions"
 POLICIES = (FULL, WINDOW, SINKS, HEAVY, QUANTIZED, DECOUPLED, ISOLATED)
 EVICTING = (WINDOW, SINKS, HEAVY)
+PLACES, BELONGINGS, CODES, TOKENS = "places", "belongings", "codes", "tokens"
+MATERIALS = (PLACES, BELONGINGS, CODES, TOKENS)  # what is stored in a text, and asked for
 GAP = 10_000  # from where the answer's own positions count when they are isolated
-POLICY_PAPERS = ("Xiao et al. 2023, arXiv 2309.17453 (sink + window); Zhang et al. 2023, arXiv 2306.14048 (heavy hitters); "
-                 "Liu et al. 2024, arXiv 2402.02750 (quantized); Speak While Watching, arXiv 2601.06843 (positions)")
+POLICY_PAPERS = ("policies: Xiao et al. 2023, arXiv 2309.17453, and JanusVLN, arXiv 2509.22548 (sink + window); "
+                 "Zhang et al. 2023, arXiv 2306.14048 (heavy hitters); Liu et al. 2024, arXiv 2402.02750 (quantized); "
+                 "Speak While Watching, arXiv 2601.06843 (positions)")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.events import Event
 from lab.experiment import setting
-from lab.recall._settings import POLICY_PAPERS, Recall
+from lab.recall._settings import MATERIALS, POLICY_PAPERS, Recall
 
 if TYPE_CHECKING:
     from lab.data import Data
@@ -27,7 +27,7 @@ class AssociativeRecall(Recall):
     direction = "higher: more is recalled"
     show: str = setting("number", "The figure: recall over the number of pairs, over number and distance, or all as a table",
                         choices=("number", "number and distance", "table"))
-    material: str = setting("places", "What is paired", choices=("places", "belongings", "codes", "tokens"))
+    material: str = setting("places", "What is paired", choices=MATERIALS)
     pairs: str = setting("auto", "Numbers of pairs in a text; auto doubles them as far as they fit")
     repeats: int = setting(12, "Texts of every number", low=2, high=1000)
     longest: int = setting(512, "Tokens of a text at most, for models that read more than anyone will wait for", low=16, high=10**6)

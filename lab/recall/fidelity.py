@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from lab.events import Event
 from lab.experiment import setting
-from lab.recall._settings import POLICY_PAPERS, Recall
+from lab.recall._settings import MATERIALS, POLICY_PAPERS, Recall
 
 if TYPE_CHECKING:
     from lab.data import Data
     from models.model import Model
 
-MATERIALS = ("places", "belongings", "codes", "tokens")
 SHOWN = ("distance", "distance and load", "recall", "measures", "depth", "which follows recall", "table")
 MEASURES = ("cued", "margin", "uncued", "horizontal", "cosine")
 

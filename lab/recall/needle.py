@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.events import Event
 from lab.experiment import setting
-from lab.recall._settings import POLICY_PAPERS, Recall
+from lab.recall._settings import MATERIALS, POLICY_PAPERS, Recall
 
 if TYPE_CHECKING:
     from lab.data import Data
@@ -28,7 +28,7 @@ class Needle(Recall):
              "" + POLICY_PAPERS)
     direction = "higher: the needle is found more surely"
     show: str = setting("margin", "The figure: the margin in every cell, the share retrieved, or all as a table", choices=("margin", "retrieved", "table"))
-    material: str = setting("belongings", "What the needle tells, where no needle is written", choices=("places", "belongings", "codes", "tokens"))
+    material: str = setting("belongings", "What the needle tells, where no needle is written", choices=MATERIALS)
     needle: str = setting("", "Your own needle with {v} where its value stands, such as: The password of the lighthouse is {v}.")
     question: str = setting("", "What asks for it, up to where the value follows")
     values: str = setting("", "Its values, with commas between: each text tells one of them, and the others are what it is compared with", lines=2)

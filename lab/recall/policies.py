@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.events import Event
 from lab.experiment import Experiment, setting
-from lab.recall._settings import POLICY_PAPERS
+from lab.recall._settings import MATERIALS, POLICY_PAPERS
 
 if TYPE_CHECKING:
     from lab.data import Data
@@ -24,11 +24,11 @@ class MemoryPolicies(Experiment):
     """
 
     title = "Memory kept against what is remembered"
-    paper = f"JanusVLN, arXiv 2509.22548 (first and latest keys and values); {POLICY_PAPERS}"
+    paper = POLICY_PAPERS
     direction = "higher: more is remembered; further left: with less memory"
     show: str = setting("fidelity", "The figure: fidelity or recall against memory, fidelity over distance, or all as a table",
                         choices=("fidelity", "recall", "distance", "table"))
-    material: str = setting("places", "What is stored", choices=("places", "belongings", "codes", "tokens"))
+    material: str = setting("places", "What is stored", choices=MATERIALS)
     load: int = setting(2, "Statements in the text, one of which is asked for", low=1, high=100)
     lags: str = setting("auto", "Tokens between a statement and its cue; auto doubles them up to what the model has positions for")
     sizes: str = setting("32, 96", "Tokens that window, sink + window and heavy hitters keep")

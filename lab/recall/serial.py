@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.events import Event
 from lab.experiment import setting
-from lab.recall._settings import POLICY_PAPERS, Recall
+from lab.recall._settings import MATERIALS, POLICY_PAPERS, Recall
 
 if TYPE_CHECKING:
     from lab.data import Data
@@ -26,7 +26,7 @@ class SerialPosition(Recall):
     title = "Serial position"
     paper = "Murdock 1962, doi 10.1037/h0045106; Liu et al. 2023 (Lost in the Middle), arXiv 2307.03172; " + POLICY_PAPERS
     direction = "higher: items at this place are recalled better"
-    material: str = setting("places", "What the items tell", choices=("places", "belongings", "codes", "tokens"))
+    material: str = setting("places", "What the items tell", choices=MATERIALS)
     items: int = setting(6, "Statements in the list", low=3, high=200)
     delay: int = setting(16, "Tokens of general text between the list and the question", low=0, high=100_000)
     repeats: int = setting(16, "Texts for every place", low=2, high=1000)
