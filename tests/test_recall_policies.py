@@ -244,6 +244,12 @@ def test_layers_with_a_window_of_their_own_keep_it():
     assert set(kinds) == {"DynamicSlidingWindowLayer", "SinkLayer"} and isinstance(cache.layers[kinds.index("SinkLayer")], SinkLayer)
 
 
+def test_without_rotary_positions_sinks_keep_those_of_the_text_and_the_rest_is_named():
+    found = [*MemoryPolicies(material="tokens", lags="4", load=1, sizes="8", widths="4", repeats=2).run(small("gpt2"), NOTHING)][-1]
+    assert found.labels == ("full", "window 8", "sink + window 4 + 4", "heavy hitters 8", "quantized 4 bit")
+    assert sum("not rotary" in f for f in found.facts) == 2
+
+
 def test_all_policies_are_compared_on_the_same_texts_and_the_full_one_is_plain_fidelity():
     model = small("llama")
     settings = {"material": "tokens", "lags": "4, 12", "repeats": 3}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +15,7 @@ from lab.recall._fidelity import distances, last
 from lab.recall._material import stock
 from lab.recall._measures import Answers, answered, waited
 from lab.recall._numbers import mean_and_error, numbers
-from lab.recall._policies import Policy, Reader, holding
+from lab.recall._policies import Policy, Reader, frequencies, holding
 from lab.recall._settings import DECOUPLED, FULL, HEAVY, ISOLATED, QUANTIZED, SINKS, WINDOW
 from models.errors import BadInput
 from models.model import Model
@@ -55,7 +55,7 @@ def policies(settings: MemoryPolicies, model: Model) -> Iterator[Event]:
     total = len(found.policies) * len(lags)
     for i, policy in enumerate(found.policies):
         try:
-            reader = Reader(model, policy)
+            reader = Reader(model, replace(policy, renumber=frequencies(model.net) is not None))
         except BadInput as error:
             found.refused[policy.name] = f"{error.fault}: {error.cause}"
             continue

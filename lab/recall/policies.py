@@ -21,6 +21,7 @@ class MemoryPolicies(Experiment):
     divergence of the answer, in bits; recall whether it is the likeliest of all values in stock; both the mean over distances and texts. Memory is what one
     text leaves behind at the longest distance: keys and values in all layers, quantized ones as they pack, with their scales, and the sums that heavy
     hitters need. Only layers that see the whole text have something to leave out. Policies that the model cannot have are named.
+    Sink + window counts positions within the memory where the model has rotary ones, else in the text.
     """
 
     title = "Memory kept against what is remembered"
