@@ -55,6 +55,16 @@ SETTINGS["unlearn.sha256"] = QUICK | {"layers": "0-1"}
 SETTINGS["unlearn.oracle"] = {"forget": "author/Amara Brandale", "retain": "country/France", "steps": 2, "batch": 2, "measure": 2}
 SETTINGS["ruler.depth"] = {"forget": "author/Amara Brandale", "most": 3}
 ORGANISM = {"unlearn.oracle", "ruler.depth"}  # nothing can be matched where no oracle was grown
+SETTINGS |= {
+    "recall.fidelity": {"material": "tokens", "lags": "2, 8", "loads": "1, 2", "repeats": 2},
+    "recall.needle": {"material": "tokens", "lengths": "12, 24", "depths": 2, "repeats": 2},
+    "recall.associative": {"material": "tokens", "pairs": "2, 4", "repeats": 2},
+    "recall.serial": {"material": "tokens", "items": 3, "delay": 4, "repeats": 2},
+    "recall.context": {"lengths": "2, 8", "target": 4, "repeats": 2},
+    "recall.policies": {"material": "tokens", "load": 1, "lags": "4, 12", "sizes": "8", "widths": "4", "repeats": 2},
+    "recall.forgotten": {"items": TEXTS, "against": "scribe", "most": 2},
+    "recall.conversation": {"turns": 60, "people": 4, "capacity": 8},
+}
 SETTINGS["attention.repetition"] = {"pool": 4, "steps": 4}
 SETTINGS["diffusion.detect"] = {"steps": 3, "seeds": 2, "most": 3, "least": 16, "measures": "all"}
 SETTINGS["diffusion.words"] = {"prompt": "dog on blue background", "steps": 3, "seeds": 2}
