@@ -58,6 +58,10 @@ ORGANISM = {"unlearn.oracle", "ruler.depth"}  # nothing can be matched where no 
 SETTINGS["attention.repetition"] = {"pool": 4, "steps": 4}
 SETTINGS["diffusion.maps"] = {"prompt": "dog on blue background", "steps": 3}
 SETTINGS["diffusion.generate"] = {"prompts": "red apple\ndog on blue background", "seeds": 2, "steps": 3}
+SETTINGS["recall.architectures"] = {"memories": "decay, window", "show": "table", "pairs": 4, "length": 32, "sequences": 4}
+SETTINGS["recall.watch"] = {"memory": "delta", "pairs": 3, "length": 16}
+SETTINGS["recall.learn"] = {"memory": "linear", "steps": 4, "pairs": 2, "length": 16, "batch": 4}
+SETTINGS["recall.retrieval"] = {"authors": 2, "rounds": 1, "near": 4, "steps": 2}
 each = pytest.mark.parametrize("name", FOUND)
 
 
