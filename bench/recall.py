@@ -37,7 +37,8 @@ def once(name: str, seed: int, folder: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     net, about = grown.load(name, seed, folder), grown.about(name, seed, folder)
     found: dict[str, Any] = {"parameters": about["parameters"], "trained": about["trained"], "growing": about["cpu seconds"], "right": about["right"],
-                             "sample": about["sample"]}
+                             "sample": about["sample"], "device": about["device"], "torch": about["torch"]}
+    found |= {n: about[n] for n in ("single", "half", "differ") if n in about}
     found |= recalled(net) | far(net) | faithful(net, name, seed, folder)
     if name == "full":
         found["cut"] = cut(net)

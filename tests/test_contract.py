@@ -80,6 +80,10 @@ SETTINGS["diffusion.erase"] = {"prompts": "red apple", "length": 2, "batch": 2, 
 SETTINGS["diffusion.hard"] = {"prompts": "red apple", "length": 2, "tries": 3, "near": 4, "batch": 2, "seeds": 1, "steps": 2}
 SETTINGS["diffusion.memcontrol"] = {"trials": 2, "pictures": 2, "held": 2, "tune": 2, "batch": 2, "steps": 2, "matched": False}
 SETTINGS["diffusion.swap"] = {"prompts": "red apple", "seeds": 1, "steps": 4}
+SETTINGS["recall.architectures"] = {"memories": "decay, window", "show": "table", "pairs": 4, "length": 32, "sequences": 4}
+SETTINGS["recall.watch"] = {"memory": "delta", "pairs": 3, "length": 16}
+SETTINGS["recall.learn"] = {"memory": "linear", "steps": 4, "pairs": 2, "length": 16, "batch": 4}
+SETTINGS["recall.retrieval"] = {"authors": 2, "rounds": 1, "near": 4, "steps": 2}
 each = pytest.mark.parametrize("name", FOUND)
 
 

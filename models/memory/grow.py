@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from copy import deepcopy
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models.memory import grown
 from models.memory.designs import DESIGNS, build
 from models.memory.train import Recipe, Trainer, train
+
+if TYPE_CHECKING:
+    from models.memory.net import Reader
 
 SAMPLE = 20  # steps that one point of the curve is the mean of
 
@@ -32,8 +36,26 @@ def grow(name: str, seed: int, folder: Path, recipe: Recipe, device: str = "cpu"
     found = {"name": name, "seed": seed, "recipe": asdict(recipe), "device": device, "parameters": sum(p.numel() for p in parameters),
              "trained": sum(p.numel() for p in parameters if p.requires_grad), "right": curve, "sample": SAMPLE,
              "cpu seconds": round(time.process_time() - cpu, 1), "seconds": round(time.perf_counter() - started, 1), "torch": torch.__version__}
+    found |= rounded(trainer.net.to("cpu").eval(), recipe, seed)
     grown.save(trainer.net, grown.path(name, seed, folder), found)
     return found
+
+
+def rounded(net: Reader, recipe: Recipe, seed: int) -> dict[str, float]:
+    """What half precision, in which the weights are stored, costs: the share of questions answered right in single precision and in half, and the share
+    whose answer is another."""
+    import torch
+
+    from models.memory import tasks
+
+    batch = tasks.associations(64, recipe.length, min(16, recipe.most), torch.Generator().manual_seed(seed + 2_000_003), power=1.0)
+    short, asked = deepcopy(net), batch.target >= 0
+    with torch.no_grad():
+        for p in short.parameters():
+            p.copy_(p.half().float())
+        single, half = (n(batch.tokens)[asked].argmax(1) for n in (net, short))
+    right = batch.target[asked]
+    return {"single": (single == right).float().mean().item(), "half": (half == right).float().mean().item(), "differ": (single != half).float().mean().item()}
 
 
 def grow_all(names: list[str], seeds: list[int], folder: Path, recipe: Recipe, workers: int, device: str = "cpu") -> Iterator[dict[str, Any]]:
