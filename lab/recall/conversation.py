@@ -35,6 +35,7 @@ class LongConversation(Experiment):
     title = "Long conversations with a memory beside"
     paper = "memory: HEMA, arXiv 2504.16754; scores: HaluMem, arXiv 2511.03506; both built here without a language model"
     direction = "correct, recall, accuracy and resistance: higher is better; conflict, hallucination and omission: lower is better"
+    asks = False
     show: str = setting("scores", "The figure: all scores of both memories, right answers as the conversation goes on, or right answers by how old the fact is",
                         choices=("scores", "turns", "age"))
     first: str = setting("everything", "What the first memory keeps", choices=KEEPING)
