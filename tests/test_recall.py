@@ -26,7 +26,7 @@ from lab.recall._numbers import doubling, mean_and_error, numbers, spearman
 from lab.recall._serial import listed
 from lab.recall.associative import AssociativeRecall
 from lab.recall.context import EffectiveContext
-from lab.recall.fidelity import Fidelity
+from lab.recall.fidelity import SHOWN, Fidelity
 from lab.recall.needle import Needle
 from lab.recall.policies import MemoryPolicies
 from lab.recall.serial import SerialPosition
@@ -246,8 +246,7 @@ def test_horizontal_fidelity_is_that_of_the_same_token_and_falls_with_distance()
     assert depth.value[0, 0] > 0.95  # and everything of themselves
 
 
-@pytest.mark.parametrize("show", ["distance", "distance and load", "recall", "measures", "depth", "which follows recall", "table"])
-@pytest.mark.parametrize("name", ["llama", "mamba"])
+@pytest.mark.parametrize(("name", "show"), [("llama", show) for show in SHOWN] + [("mamba", "distance"), ("mamba", "which follows recall")])
 def test_every_figure_of_every_kind_of_memory(name, show):
     event = ran(Fidelity(**QUICK, lags="2, 6", loads="1, 2", show=show), small(name))
     assert isinstance(event, Curves | Grid | Scatter | Table)

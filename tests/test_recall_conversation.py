@@ -208,7 +208,7 @@ def test_a_thousand_turns_with_two_memories_the_same_for_the_same_seed_and_in_go
 def test_questions_that_favour_the_recent_hide_what_was_forgotten():
     loss = []
     for recent in (0.0, 1.0):
-        first, second = scores(turns=1000, recent=recent, found=100)["answers: correct"]
+        first, second = scores(turns=700, recent=recent, found=100)["answers: correct"]
         loss.append(first - second)
     assert loss[1] < loss[0] / 2
 
