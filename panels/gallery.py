@@ -44,7 +44,7 @@ SHOWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "attention-memorized": ("attention.memorized", "scribe", {}),
     "attention-compared": ("attention.compared", "scribe", {"against": "scribe-oracle-a"}),
     "attention-repetition": ("attention.repetition", "scribe", {"steps": 0}),
-    "diffusion-generate": ("diffusion.generate", "painter", {}),
+    "diffusion-generate": ("diffusion.generate", "painter", {"seeds": 3}),
     "diffusion-replay": ("diffusion.replay", "painter", {}),
     "diffusion-detect": ("diffusion.detect", "painter", {}),
     "diffusion-words": ("diffusion.words", "painter", {}),

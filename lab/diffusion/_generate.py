@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lab.diffusion.generate import Generate
 
 MOST = 128  # pictures of one run
-LARGE, FEW = 64, 4  # of pictures larger than this many pixels no more than so many steps are kept
+LARGE, FEW, MANY = 64, 4, 7  # steps of pictures larger than so many pixels that are kept, and of small ones, beside the first two
 OWN = "your picture"
 
 
@@ -65,9 +65,10 @@ class Shown:
         self.near: list[Nearest] = []
 
     def wanted(self, done: int) -> bool:
-        """Whether a step is kept. Of large pictures only a few are, for each takes some hundred kilobytes."""
-        steps = self.ask.steps
-        return max(self.ask.net.pixels) <= LARGE or done == steps or done in {round(steps * i / FEW) for i in range(1, FEW)}
+        """Whether a step is kept: the first two, so that something shows at once, and some others evenly; a record of all would be large."""
+        steps, small = self.ask.steps, max(self.ask.net.pixels) <= LARGE
+        count = MANY if small else FEW
+        return (small and done <= 2) or done in {round(steps * i / count) for i in range(1, count + 1)}
 
     def take(self, done: int, latents: Tensor) -> Iterator[None]:
         """Decodes the latents of a step, some at a time, and looks up what they are near to."""
