@@ -61,15 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(arguments)
     model = catalog.load(args.model, "cpu")
-    how = {"most": args.most, "seeds": args.seeds, "measures": "all"}
-    with concurrent.futures.ProcessPoolExecutor(3, multiprocessing.get_context("spawn")) as pool:
-        jobs = [pool.submit(scored, args.model, args.model, how), pool.submit(scored, args.oracle, args.model, how),
-                pool.submit(carried, args.model, args.seeds)]
-        mine, theirs, words = (job.result() for job in jobs)
-    lines = ["# Detection, measured", "", f"`python -m bench.diffusion --most {args.most} --seeds {args.seeds}` on {model.name}; seed 0 throughout.", "",
-             *timed(model, args.threads), *told(mine, theirs), *copies(mine), *words]
     assert model.folder is not None
-    (args.out or model.folder / "detection.md").write_text("\n".join(lines) + "\n")
+    out, how = args.out or model.folder / "detection.md", {"most": args.most, "seeds": args.seeds, "measures": "all"}
+    begun = [f"# Detection, measured\n\n`python -m bench.diffusion --most {args.most} --seeds {args.seeds}` on {model.name}; seed 0 throughout.\n"]
+    with concurrent.futures.ProcessPoolExecutor(3, multiprocessing.get_context("spawn")) as pool:
+        mine, theirs = (pool.submit(scored, name, args.model, how) for name in (args.model, args.oracle))
+        words = pool.submit(carried, args.model, args.seeds)
+        for part in (lambda: told(mine.result(), theirs.result()), lambda: copies(mine.result()), words.result, lambda: timed(model, args.threads)):
+            begun += part()  # written as far as it goes, should someone stop it
+            out.write_text("\n".join(begun) + "\n")
 
 
 def timed(model: Model, threads: int) -> list[str]:
@@ -150,7 +150,7 @@ def carried(name: str, seeds: int) -> list[str]:
         return [*lines, f"No verbatim caption of {least} copies or more has two words."]
     return [*lines, f"Of {total} verbatim captions of {least} copies or more with two words or more: in how many the token with the largest share of the score "
             f"is the one without which most of the similarity is lost ({np.mean(needed):.2f} of it, mean).", "",
-            "| share by | the token that is needed |", "|---|---|", *(f"| {n} | {hit[n]} of {total} |" for n in WORDS)]
+            "| share by | the token that is needed |", "|---|---|", *(f"| {n} | {hit[n]} of {total} |" for n in WORDS), ""]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from lab import png
 from lab.data import Data, data_for
+from lab.diffusion._gallery import gallery
 from lab.diffusion._sample import batch, paint, sample, start, together
 from lab.diffusion._similar import bytes_of, floats, nearest
 from lab.diffusion._training import truth
@@ -57,6 +59,16 @@ def test_the_nearest_training_picture_stands_beside_each(tiny_pipeline):
         assert np.array_equal(last.other[last.beside[i]], training[index[i]])
     assert last.threshold == 0.6 and last.unit == "SSIM" and last.labels[0].startswith("tiles ")
     assert any("of 2 are copies" in f for f in last.facts)
+
+
+def test_training_pictures_are_made_ready_once(tiny_pipeline):
+    known = truth(tiny_pipeline, data_for(tiny_pipeline))
+    one, two = gallery(tiny_pipeline, known), gallery(tiny_pipeline, truth(tiny_pipeline, data_for(tiny_pipeline)))
+    assert one is two and one.among.tolist() == list(known.compared) == list(range(8))
+    assert gallery(tiny_pipeline, truth(tiny_pipeline, Data(()))) is None
+    path = tiny_pipeline.folder / "pictures.png"
+    os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 1))
+    assert gallery(tiny_pipeline, known) is not one, "the sheet was saved again"
 
 
 def test_a_training_picture_that_is_drawn_counts_as_a_copy(tiny_pipeline, monkeypatch):
