@@ -22,10 +22,11 @@ from models.organisms.painter.embedder import FILES, load
 from models.organisms.painter.names import REGULAR
 
 GUIDANCES = (1.0, 1.5, 2.0, 3.0, 5.0)
+ORACLE_AT = (1.0, 2.0, 5.0)
 MANY = (64, 256)  # copies of which the bar speaks
-FEW, MORE = (0, 1), (2, 3, 4, 5, 6, 7)  # seeds of every planted caption; further seeds of those of MANY copies, at the default guidance
-KEPT_SEEDS = (0, 1, 2, 3)
-THIN = 5  # every fifth regular name is drawn at the guidances that are not the default
+FEW, MORE = (0, 1), (2, 3, 4, 5)  # seeds of every planted caption; further seeds of those of MANY copies, at the default guidance
+ORACLE_SEEDS = (0, 1, 2, 3)  # where there is no guidance
+THIN, THINNER = 2, 6  # every second regular name is drawn, every sixth at the guidances that are not the default
 
 
 @functools.cache
@@ -45,7 +46,7 @@ def group(row: Row) -> str:
 
 def curve(model: Model, guidance: float) -> Cell:
     """The first caption of every planted picture."""
-    seeds = KEPT_SEEDS if model.name == "painter-oracle" and guidance == 1 else FEW  # no second pass there, so cheaper
+    seeds = {"painter-oracle": ORACLE_SEEDS if guidance == 1 else FEW, "painter-ddt": FEW[:1]}.get(model.name, FEW)  # guidance 1 takes half the time
     return Cell("planted", tuple(r.captions[0] for r in planted()), guidance, seeds)
 
 
@@ -54,11 +55,16 @@ def many(guidance: float) -> Cell:
     return Cell("many", tuple(r.captions[0] for r in planted() if r.kind == "template" or r.copies in MANY), guidance, MORE)
 
 
-def kept_back(guidance: float, captions: Sequence[str]) -> Cell:
-    return Cell("kept-back", tuple(captions), guidance, KEPT_SEEDS)
+def held_captions() -> dict[str, str]:
+    """Template captions that were never trained -> the name of their picture."""
+    return {c: r["name"] for r in catalog.manifest("painter")["pictures"] for c in r.get("held_captions", ())}
 
 
-def regular(kind: str, guidance: float, thin: int = 1) -> Cell:
+def kept_back(guidance: float) -> Cell:
+    return Cell("kept-back", tuple(held_captions()), guidance, FEW)
+
+
+def regular(kind: str, guidance: float, thin: int = THIN) -> Cell:
     """One caption of every regular name: "plain", on a trained ground ("ground") or on one it was never shown on ("held")."""
     said = {"plain": lambda i, n: n, "ground": lambda i, n: on(n, grounds(n)[0][i % 8]), "held": lambda i, n: on(n, grounds(n)[1][i % 2])}[kind]
     return Cell(f"{kind}-{thin}", tuple(said(i, n) for i, n in enumerate(REGULAR))[::thin], guidance, (0,))
@@ -91,7 +97,7 @@ def own(found: UInt8[np.ndarray, "captions seeds 32 32 3"], rows: Sequence[Row])
     return ssim(floats(found.reshape(-1, *found.shape[2:])), there).numpy().reshape(found.shape[:2])
 
 
-def named(model: Model, cell: Cell, thin: int = 1) -> Bool[np.ndarray, " captions"]:
+def named(model: Model, cell: Cell, thin: int = THIN) -> Bool[np.ndarray, " captions"]:
     """Whether the namer says the name of the caption."""
     folder = catalog.load("painter", "cpu").folder
     assert folder is not None
