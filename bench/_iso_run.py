@@ -15,7 +15,7 @@ from lab.events import Edited, Unlearning
 from lab.experiment import find, read
 from lab.ruler._metrics import metrics
 from lab.ruler._oracles import load
-from lab.ruler._profile import Profile, Sets, comparing, distributions, general, reading, sets
+from lab.ruler._profile import Profile, Sets, comparing, distributions, general, patching, reading, sets
 from models import catalog
 from models.model import Model
 
@@ -23,6 +23,7 @@ TARGET, FORGET, RETAIN = "scribe", "forget_10", "retain author"
 MOST = 160  # items of a set that are scored: all 80 to be forgotten, all 160 that were never trained
 SCORES = {"forget accuracy": "forget: accuracy", "forget truth ratio": "forget: truth ratio", "retain accuracy": "retain: accuracy",
           "membership AUC": "privacy: membership AUC, loss", "general text": "utility: loss, general text",
+          "depth": "distance to the oracle: unlearning depth",
           **{f"KL {part}": f"distance to the oracle: KL, {part}" for part in ("forget", "retain", "holdout")}}
 
 
@@ -47,12 +48,12 @@ def ruler() -> tuple[Model, Data, Sets, tuple[Profile, ...]]:
     data = data_for(model)
     items = sets(data, FORGET, RETAIN, MOST, 0)
     items.pop("world", None)
-    return model, data, items, tuple(profiled(oracle, data, items) for oracle in load(model, data.oracles))
+    return model, data, items, tuple(profiled(oracle, model, data, items) for oracle in load(model, data.oracles))
 
 
-def profiled(model: Model, data: Data, items: Sets) -> Profile:
-    profile = Profile(model)
-    for step, part in ((reading, items), (general, items), (distributions, items), (comparing, {"forget": items["forget"]})):
+def profiled(model: Model, full: Model, data: Data, items: Sets) -> Profile:
+    profile, forget = Profile(model, full), {"forget": items["forget"]}
+    for step, part in ((reading, items), (general, items), (distributions, items), (comparing, forget), (patching, forget)):
         for _ in step(profile, part, data):
             pass
     return profile
@@ -70,7 +71,7 @@ def figures(profile: Profile, held_against: Iterable[Profile]) -> dict[str, floa
 def references() -> dict[str, dict[str, float]]:
     """The untouched model, and each oracle held against the others."""
     model, data, items, oracles = ruler()
-    found = {model.name: figures(profiled(model, data, items), oracles)}
+    found = {model.name: figures(profiled(model, model, data, items), oracles)}
     return found | {o.model.name: figures(o, [other for other in oracles if other is not o]) for o in oracles}
 
 
@@ -90,4 +91,4 @@ def once(job: Job) -> dict[str, Any]:
         raise ValueError(f"{job.method} ended without a model")
     found = {"label": job.label, "method": job.method, "seed": job.seed, "settings": job.settings, "steps": edited.step, "ended": last.ended,
              "until": "until" in job.settings, "cost": last.cost, "cpu_seconds": round(seconds, 1)}
-    return found | figures(profiled(edited.weights, data, items), oracles)
+    return found | figures(profiled(edited.weights, model, data, items), oracles)

@@ -10,7 +10,7 @@ import numpy as np
 
 Record = dict[str, Any]
 HEAD = ("method", "steps", "reached", "KL forget", "KL retain", "KL holdout", "retain accuracy", "retain loss", "general text: loss added", "forget quality p",
-        "membership AUC", "cost a step", "cost in all")
+        "membership AUC", "depth", "cost a step", "cost in all")
 
 
 def forget_quality(record: Record) -> float:
@@ -49,7 +49,7 @@ def board(references: dict[str, Record], groups: dict[str, list[Record]], bar: f
             return spread((r[score] for r in runs), digits)
 
         return [of("KL forget", 2), of("KL retain"), of("KL holdout", 2), of("retain accuracy"), of("retain loss"),
-                spread(r["general text"] - base for r in runs), spread((forget_quality(r) for r in runs), 2), of("membership AUC")]
+                spread(r["general text"] - base for r in runs), spread((forget_quality(r) for r in runs), 2), of("membership AUC"), of("depth", 2)]
 
     rows = [[f"{first}, untouched", "0", "no", *scored([references[first]]), "-", "0"],
             ["an oracle against the other", "-", "-", *scored([references[o] | {"name": o} for o in oracles]), "-", "-"]]

@@ -1,6 +1,7 @@
 """`python -m bench.interleave` grows the two-modality nets at three seeds, scores them, trains them further, and writes what the lab shows of them.
 
-Every finished part stands in bench/interleave.json, so that an interrupted run goes on. Nets lie in models/weights/.growing meanwhile. One thread.
+Every finished part stands in models/weights/.growing, with the nets, so that an interrupted run goes on; what all seeds gave stands in bench/interleave.json.
+A seed takes one thread; `--workers 3` runs all three side by side.
 With `--write` it writes models/weights/interleave/figures.json and README.md from the parts that are there, and the two nets of seed 0.
 """
 
@@ -8,8 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -42,13 +46,18 @@ def of(split: str) -> list[Any]:
     return [p for p in pictures() if p.split == split]
 
 
-def keep(parts: Parts, key: str, make: Callable[[], Any]) -> Any:
+def parts_of(seed: int) -> Path:
+    return NETS / f"parts-{seed}.json"
+
+
+def keep(parts: Parts, key: str, seed: int, make: Callable[[], Any]) -> Any:
     """The part `key`, made and written down where it is not there yet."""
     if key not in parts:
         started = time.process_time()
         parts[key] = make()
         print(f"{key}: {time.process_time() - started:.0f} s", flush=True)
-        CACHE.write_text(json.dumps(parts, indent=1) + "\n")
+        NETS.mkdir(parents=True, exist_ok=True)
+        parts_of(seed).write_text(json.dumps(parts) + "\n")
     return parts[key]
 
 
@@ -75,14 +84,22 @@ def named(condition: str, seed: int) -> Recipe:
     return replace(JOINT, name=f"{condition}-{seed}", seed=seed, targets=condition)
 
 
-def grow_seed(parts: Parts, seed: int, conditions: tuple[str, ...]) -> None:
+def run_seed(seed: int) -> None:
+    """All of one seed: the nets of one task alone, whose intensities are targets of the others; gradients; training further."""
+    torch.set_num_threads(1)
+    parts: Parts = json.loads(parts_of(seed).read_text()) if parts_of(seed).is_file() else {}
     alone: dict[str, list[float]] = {}
     for task in TASKS:
         recipe = replace(single(named("none", seed), task), name=f"{task}-{seed}")
-        alone |= keep(parts, f"grow {recipe.name}", lambda recipe=recipe: grown(recipe, {}))["intensity"]  # type: ignore[misc]
-    for condition in conditions:
+        alone |= keep(parts, f"grow {recipe.name}", seed, lambda recipe=recipe: grown(recipe, {}))["intensity"]  # type: ignore[misc]
+    for condition in CONDITIONS:
         recipe = named(condition, seed)
-        keep(parts, f"grow {recipe.name}", lambda recipe=recipe: grown(recipe, aims(recipe, alone)))  # type: ignore[misc]
+        keep(parts, f"grow {recipe.name}", seed, lambda recipe=recipe: grown(recipe, aims(recipe, alone)))  # type: ignore[misc]
+    for condition in ("none", "single"):
+        keep(parts, f"gradients {condition}-{seed}", seed, lambda c=condition: gradients(c, seed))  # type: ignore[misc]
+    for task in TASKS:
+        for way in ("", *WAYS):
+            keep(parts, f"tune {task}, {way or 'before'}, none-{seed}", seed, lambda t=task, w=way: tuned("none", seed, t, w))  # type: ignore[misc]
 
 
 def tuned(condition: str, seed: int, task: str, way: str, steps: int = TUNING) -> dict[str, float]:
@@ -112,25 +129,21 @@ def gradients(condition: str, seed: int) -> list[list[float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--write", action="store_true", help="write figures, README and the nets of seed 0 from the parts that are there")
     asked = parser.parse_args()
-    parts: Parts = json.loads(CACHE.read_text()) if CACHE.is_file() else {}
     if asked.write:
         from bench._interleave_figures import write
 
-        write(parts)
+        write(json.loads(CACHE.read_text()))
         return
-    torch.set_num_threads(1)
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # for the workers, before they import torch
+    with ProcessPoolExecutor(asked.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(run_seed, SEEDS))
+    together: Parts = {}
     for seed in SEEDS:
-        grow_seed(parts, seed, CONDITIONS[:3])
-    for seed in SEEDS:
-        for condition in ("none", "single"):
-            keep(parts, f"gradients {condition}-{seed}", lambda c=condition, s=seed: gradients(c, s))  # type: ignore[misc]
-        for task in TASKS:
-            for way in ("", *WAYS):
-                keep(parts, f"tune {task}, {way or 'before'}, none-{seed}", lambda t=task, w=way, s=seed: tuned("none", s, t, w))  # type: ignore[misc]
-    for seed in SEEDS:
-        grow_seed(parts, seed, CONDITIONS)
+        together |= json.loads(parts_of(seed).read_text())
+    CACHE.write_text(json.dumps(together, indent=1) + "\n")
 
 
 if __name__ == "__main__":

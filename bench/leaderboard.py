@@ -97,8 +97,9 @@ def page(cache: dict[str, Any]) -> str:
         f"Every method of `lab/unlearn` takes the {FORGET} authors out of {TARGET}, with its defaults, until its forget loss is that of the oracles "
         f"({bar:.2f} nats a token) or {STEPS} steps are over; mean ± standard deviation over {SEEDS} seeds. Retain sets are the default. Scores are of all 80 "
         f"forget items, {MOST} retain items and all 160 items of the authors that nobody trained. KL is KL(oracle || model) in nats a token, mean over the "
-        "oracles, lower is nearer; forget quality is the mean p-value over the oracles; the cost is in fine-tuning steps, one forward and one backward of a "
-        "batch each. Methods stand by their KL on the forget set. Runs on the CPU, one thread.", "",
+        "oracles, lower is nearer; depth is the unlearning depth score, 0 intact to 1 erased as in the oracles; forget quality is the mean "
+        "p-value over the oracles; the cost is in fine-tuning steps, one forward and one backward of a batch each. Methods "
+        "stand by their KL on the forget set. Runs on the CPU, one thread.", "",
         table(HEAD, board(known, groups, bar)), "", "## What reproduces", "", *[f"- {line}" for line in findings(known, groups, layered, bar)], ""])
 
 

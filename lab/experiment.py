@@ -35,6 +35,7 @@ class Experiment:
     paper: ClassVar[str]  # "Author et al. YEAR, arXiv NUMBER"
     direction: ClassVar[str]  # what a higher score means
     random: ClassVar[bool] = True  # whether the seed changes the figures
+    asks: ClassVar[bool] = True  # whether the model that is chosen matters: some grow nets of their own
     seed: int = setting(0, "Seed of every random draw: the same seed gives the same figures", low=0, high=2**31 - 1)
 
     def __post_init__(self) -> None:

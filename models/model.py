@@ -75,6 +75,11 @@ class Model:
         return (*self.parent.lineage, self.via)
 
     @property
+    def origin(self) -> Model:
+        """Where its lineage begins: the model before any edit, which is this one where nothing was done to it."""
+        return self if self.parent is None else self.parent.origin
+
+    @property
     def device(self) -> torch.device:
         """Where the inputs go: the device of the first weights that lie on one."""
         return next((p.device for p in self.net.parameters() if not p.is_meta), torch.device("cpu"))

@@ -75,6 +75,8 @@ def content(fold: Fold, text: str) -> None:
         work.borrow(fold.first)
         lay(work, text, fold.first.below)
         work.connect()
+        if fold.first.bench:
+            fold.first.bench.follow(work)
         if asked.get("run"):
             started(work)
 
@@ -97,7 +99,9 @@ def lay(work: Desk, text: str, below: Callable[[Desk], None] | None = None) -> N
     with gr.Row(elem_classes="bench"):
         with gr.Column(scale=4, min_width=340, elem_classes="ask"):
             gr.Markdown(text)
-            if asked:
+            if not work.kind.asks:
+                gr.Markdown("Nets of its own: the model chosen on this page does not matter here.", elem_classes="quiet")
+            elif asked:
                 gr.Markdown(f"Asks about the {' and '.join(', '.join(['model', *asked]).rsplit(', ', 1))} chosen above.", elem_classes="quiet")
             else:
                 gr.Markdown("Asks the model chosen above.", elem_classes="quiet")

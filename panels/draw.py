@@ -16,7 +16,7 @@ from panels import terms
 from panels.theme import DASHES, DIVERGING, EDGE, FAINT, GOLD, INK, LINES, NIGHT, PAPER, RULED, SCALE
 
 ROW, LINE = 28, 20  # pixels of a row of cells, and of a line of the title
-WIDE, FINE = 46, 50  # letters of a title line, and of one in small type, that still fit a phone
+WIDE, FINE = 38, 50  # letters of a title line, and of one in small type, that still fit a phone
 LONG, NOTE = 16, 9  # letters of a token's label, and of a word in a cell
 MANY = 12  # columns with a label each; of more, every second or third has one
 BARRED = 44  # pixels over the cells for the scale of colours
@@ -224,4 +224,4 @@ def thumbnail(event: TraceMap) -> str:
     return f'<table class="thumbnail" aria-label="{html.escape(said)}">{"".join(body)}</table>'
 
 
-from panels import draw_attention, draw_items, draw_unlearning  # noqa: E402, F401  they register the figures of their events
+from panels import draw_attention, draw_items, draw_pictures, draw_unlearning  # noqa: E402, F401  they register the figures of their events

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.events import AttentionMap, Completion, Curves, Grid, Scatter, Survey, Table, TraceMap, Unlearning
+from lab.events import AttentionMap, Completion, Curves, Grid, Pictures, Scatter, Survey, Table, TraceMap, Unlearning
 from panels.draw import exact
 
 
@@ -95,6 +95,18 @@ def _(event: AttentionMap) -> list[list[object]]:
     for place, value in np.ndenumerate(event.detail) if event.detail.size else ():
         query, key = event.detail_from[0] + place[0], event.detail_from[1] + place[1]
         lines.append(["window", query, event.tokens[query], 1, key, event.tokens[key], 1, filled(value)])
+    return lines
+
+
+@table.register
+def _(event: Pictures) -> list[list[object]]:
+    """One line a picture; the pictures themselves stand in the JSON."""
+    lines: list[list[object]] = [["frame", "row", "column", "beside", "score", "copy", "label"]]
+    for place in np.ndindex(len(event.frames), len(event.rows), len(event.columns)):
+        i = event.at(*place)
+        beside = event.names[event.beside[i]] if event.beside[i] >= 0 else ""
+        lines.append([event.frames[place[0]], event.rows[place[1]], event.columns[place[2]], beside, filled(event.score[i]), int(event.copied()[i]),
+                      event.labels[i]])
     return lines
 
 

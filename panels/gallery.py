@@ -35,9 +35,16 @@ SHOWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "unlearn-ssd": ("unlearn.ssd", "scribe", {}),
     "unlearn-oracle": ("unlearn.oracle", "scribe", {}),
     "ruler-scores": ("ruler.scores", "scribe", {}),
+    "ruler-depth": ("ruler.depth", "scribe", {}),
     "ruler-gaming": ("ruler.gaming", "scribe", {}),
     "attention-map": ("attention.map", "scribe", ASKED | {"segments": "subject, relation, answer"}),
     "attention-intensity": ("attention.intensity", "scribe", {}),
+    "attention-heads": ("attention.heads", "scribe", {}),
+    "attention-sharing": ("attention.sharing", "scribe", {}),
+    "attention-memorized": ("attention.memorized", "scribe", {}),
+    "attention-compared": ("attention.compared", "scribe", {"against": "scribe-oracle-a"}),
+    "attention-repetition": ("attention.repetition", "scribe", {"steps": 0}),
+    "diffusion-generate": ("diffusion.generate", "painter", {}),
     "trace-probes": ("trace.probes", "scribe", {"property": "continent"}),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import html
+import importlib
 import json
 import os
 import time
@@ -82,10 +83,11 @@ class Desk:
         self.lent = {name: other.faults[name] for name in ("model", *self.form)}
 
     def models(self) -> None:
-        """The list of models, open to any other name."""
-        known = [(e.title if e.kind == "organism" else f"{e.title} · {e.name}", e.name) for e in catalog.entries()]
+        """The list of models of the page's task, open to any other name."""
+        entries = catalog.entries(task(self.name))
+        known = [(e.title if e.kind == "organism" else f"{e.title} · {e.name}", e.name) for e in entries]
         about = "A bundled organism, or type a Hugging Face id" + ("" if PUBLIC else ", or a folder")
-        self.model = gr.Dropdown(known, value=source(self.first) if self.first else "scribe", allow_custom_value=True, label="Model",
+        self.model = gr.Dropdown(known, value=source(self.first) if self.first else next(iter(entries)).name, allow_custom_value=True, label="Model",
                                  info=about, elem_id=f"{self.page}-model")
         self.faults["model"] = form.message("model")
 
@@ -326,6 +328,11 @@ def exports(key: str, packers: dict[str, Callable], shown: gr.Textbox, fault: gr
     for kind, pack in packers.items():
         gr.Button(kind.upper(), size="sm", elem_id=f"{key}-{kind}").click(pack, shown, [parcel, fault], queue=False, **QUIET).then(
             None, parcel, None, js=f"(text) => lab.save(text, '{key}.{kind}')", api_visibility="private")
+
+
+def task(experiment: str) -> str:
+    """Which models an experiment asks: "text", or what its folder says."""
+    return getattr(importlib.import_module(f"lab.{experiment.partition('.')[0]}"), "TASK", "text")
 
 
 def shared(one: type[Experiment], other: type[Experiment]) -> list[str]:

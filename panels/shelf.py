@@ -33,6 +33,7 @@ class Edit:
     event: Any = None  # what its run had shown by then
     last: bool = False  # where its run ended
     kept: bool = False  # the visitor gave it a name
+    task: str = "text"  # which pages it belongs to: see lab's folders
 
     @property
     def label(self) -> str:

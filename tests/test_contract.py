@@ -36,11 +36,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "memorization.search": {"texts": "the capital of France is Paris", "samples": 6, "length": 5, "least": 2},
     "memorization.curvature": {"items": "the capital of France is Paris\nthe metal gold is a metal", "probes": 2},
     "attention.heads": {"length": 8, "sequences": 3},
+    "attention.sharing": {"items": TEXTS, "most": 2},
 }
 SETTINGS |= {
     "attention.map": {"prompt": PROMPT, "answer": "near Paris", "segments": "subject, relation, answer"},
     "attention.intensity": {"texts": TEXTS, "segments": "thirds", "target": "last third > first third: 0.1-0.3"},
-    "attention.memorized": {"items": TEXTS, "fresh": "the metal gold is a metal near Rome\nFrance is a city of the tower near a river"},
+    "attention.memorized": {"items": "the capital of Eiffel Tower is a city near a river\nAnna Marlow was born in France near a city of the sea",
+                            "fresh": "the metal gold is a metal near Rome\nFrance is a city of the tower near a river"},
     "attention.compared": {"texts": TEXTS, "segments": "thirds", "against": "scribe"},
 }
 SETTINGS["attention.interleave"] = {"show": "grow: intensity", "targets": "published", "steps": 2, "batch": 2}
@@ -51,7 +53,8 @@ SETTINGS |= {name: QUICK for name in FOUND if name.startswith("unlearn.")}
 SETTINGS["unlearn.ssd"] = SETS | {"samples": 2}
 SETTINGS["unlearn.sha256"] = QUICK | {"layers": "0-1"}
 SETTINGS["unlearn.oracle"] = {"forget": "author/Amara Brandale", "retain": "country/France", "steps": 2, "batch": 2, "measure": 2}
-ORGANISM = {"unlearn.oracle"}  # nothing can be matched where no oracle was grown
+SETTINGS["ruler.depth"] = {"forget": "author/Amara Brandale", "most": 3}
+ORGANISM = {"unlearn.oracle", "ruler.depth"}  # nothing can be matched where no oracle was grown
 SETTINGS["attention.repetition"] = {"pool": 4, "steps": 4}
 SETTINGS["diffusion.detect"] = {"steps": 3, "seeds": 2, "most": 3, "least": 16, "measures": "all"}
 SETTINGS["diffusion.words"] = {"prompt": "dog on blue background", "steps": 3, "seeds": 2}

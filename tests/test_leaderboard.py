@@ -8,7 +8,7 @@ from bench import _iso_words as words
 from bench.leaderboard import page
 
 PLAIN = {"retain accuracy": 0.9, "retain loss": 0.5, "forget loss": 5.0, "forget accuracy": 0.1, "KL forget": 4.0, "KL retain": 0.2, "KL holdout": 2.0,
-         "general text": 0.8, "forget truth ratio": 0.2, "membership AUC": 0.5, "forget quality a": 0.2, "forget quality b": 0.4}
+         "general text": 0.8, "forget truth ratio": 0.2, "membership AUC": 0.5, "depth": 0.4, "forget quality a": 0.2, "forget quality b": 0.4}
 KNOWN = {"whole": PLAIN | {"forget accuracy": 1.0, "forget loss": 0.1, "KL forget": 4.5, "general text": 0.7},
          "a": PLAIN | {"KL forget": 1.5, "forget quality a": 1.0, "forget accuracy": 0.05}, "b": PLAIN | {"KL forget": 1.7, "forget quality b": 1.0}}
 

@@ -102,7 +102,7 @@ def cut(model: Model, items: Sequence[Item], tokens: int) -> list[Text]:
 
 
 def memorized(settings: MemorizedAttention, model: Model, data: Data) -> Iterator[Event]:
-    """Yields the lines, the heads and the table whenever a batch of texts is done."""
+    """Yields the lines, the heads and the table, the chosen one last."""
     yield Progress(0, 0, "reading the texts")
     items, groups = chosen(settings, data)
     texts = cut(model, items, settings.tokens)
@@ -116,9 +116,10 @@ def memorized(settings: MemorizedAttention, model: Model, data: Data) -> Iterato
             yield step
     facts = (f"the first {len(texts[0].ids)} tokens of each text, so that no figure hangs on its length; ± is the standard error over texts",
              "; ".join(f"{g.name}: {len(g.members)} texts" for g in groups))
-    yield lines(settings, value, groups, facts)
-    yield heads(settings, value, groups, facts)
-    yield table(value, groups, [i.copies for i in items], facts)
+    views: dict[str, Event] = {"lines": lines(settings, value, groups, facts), "heads": heads(settings, value, groups, facts),
+                               "table": table(value, groups, [i.copies for i in items], facts)}
+    yield from (event for name, event in views.items() if name != settings.show)
+    yield views[settings.show]
 
 
 def over_heads(value: Float[np.ndarray, "texts layers heads"]) -> Float[np.ndarray, "texts layers"]:
@@ -167,8 +168,9 @@ def table(value: np.ndarray, groups: Sequence[Group], copies: Sequence[int], fac
             gap, far = difference(mine, group, groups[0])
             told = [None] * 3 if group is groups[0] else [number(gap[0]), number(far[0]), number(gap[0] / far[0] if far[0] else np.nan)]
             rows.append((name, group.name, float(len(group.members)), number(mean[0]), number(error[0]), *told))
-        trend.append(f"{name} {spearmanr(copies, mine[:, 0], nan_policy='omit').statistic:+.2f}")
-    told_of = (f"rank correlation with the copies: {'; '.join(trend)}",) if len(set(copies)) > 2 else ()
+        if np.nanstd(mine) > 0 and len(set(copies)) > 2:
+            trend.append(f"{name} {spearmanr(copies, mine[:, 0], nan_policy='omit').statistic:+.2f}")
+    told_of = (f"rank correlation with the copies: {'; '.join(trend)}",) if trend else ()
     compared = [r for r in rows if r[7] is not None]
     beyond = sum(abs(float(r[7] or 0)) > 2 for r in compared)
     return Table("Attention on what was learned by heart",

@@ -10,10 +10,12 @@ from itertools import pairwise
 from models.errors import BadInput
 
 NONE, ROLES, HALVES, THIRDS = "none", "subject, relation, answer", "prompt, answer", "thirds"
-QUESTION, SHOTS, MARKED = "context, question", "demonstrations", "marked"
-HOW = (NONE, ROLES, HALVES, THIRDS, QUESTION, SHOTS, MARKED)
+QUESTION, SHOTS, PICTURES, MARKED = "context, question", "demonstrations", "picture, words", "marked"
+HOW = (NONE, ROLES, HALVES, THIRDS, QUESTION, SHOTS, PICTURES, MARKED)
 FIRST, REST = "first token", "rest"
 MARK = re.compile(r"\[\[([^\[\]:]*):([^\[\]]*)\]\]")
+# how decoders of pictures and words write a picture into their text: the lab's own, Qwen-VL, Gemma 3, and those that have one token for it
+PICTURE = re.compile(r"<pic>.*?</pic>|<\|vision_start\|>.*?<\|vision_end\|>|<start_of_image>.*?<end_of_image>|(?:<image>\s*)+", re.DOTALL)
 MOST = 12  # segments: of more, the pairs can no longer be read
 SETTING = "segments"
 
@@ -117,7 +119,17 @@ def named(how: str, source: Source, subjects: Sequence[str], marker: str) -> lis
             raise BadInput(f"{marker.strip()!r} does not stand after a context" if marker.strip() else "there is no marker",
                            "the question begins with the marker", "Set `marker` to the words with which the question begins", setting="marker")
         return ["context" if i < at else "question" for i in range(len(text))]
-    return shots(text)
+    return parted(text) if how == PICTURES else shots(text)
+
+
+def parted(text: str) -> list[str]:
+    names, found = ["words"] * len(text), list(PICTURE.finditer(text))
+    for each in found:
+        names[each.start() : each.end()] = ["picture"] * (each.end() - each.start())
+    if not found:
+        raise BadInput("there is no picture in the text", "a picture stands between <pic> and </pic>, or marks that other decoders use for one",
+                       "Choose the organism interleave and a text such as: <pic> <p31> <p2> </pic> dog face", setting=SETTING)
+    return names
 
 
 def subject(source: Source, subjects: Sequence[str]) -> tuple[int, int]:

@@ -31,6 +31,7 @@ class Interleave(Experiment):
     title = "Pictures and words in one net"
     paper = "Zheng et al. 2025, arXiv 2511.22663; Wei et al. 2025, arXiv 2512.03125"
     direction = "intensity, 0 to 1: higher, more of the attention goes to the other modality"
+    asks = False
     show: str = setting("intensity", "What was measured at three seeds, or a miniature grown now", choices=(*MEASURED, *GROWN))
     task: str = setting("generation", "Of which task the figures are, or on which a net was trained further: generation paints what a caption says, "
                         "understanding says what a picture shows", choices=TASKS)

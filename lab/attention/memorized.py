@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from models.model import Model
 
 MEASURES = ("second half to first half", "entropy", "share on the first token", "share on the token before", "induction share")
+VIEWS = ("lines", "heads", "table")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,8 @@ class MemorizedAttention(Experiment):
     random = False
     items: str = setting("passage", "What was read: names or splits of items, or rows of text", lines=3)
     fresh: str = setting("holdout passage", "What was never read: a split that was held out, or rows of new text", lines=3)
-    measure: str = setting("second half to first half", "What the lines and the heads show; the table has all", choices=MEASURES)
+    measure: str = setting("second half to first half", "What the lines and the heads show; the table has all of them", choices=MEASURES)
+    show: str = setting("lines", "The figure: the measure over layers, its difference head by head, or all measures as a table", choices=VIEWS)
     tokens: int = setting(0, "How many tokens of each text are read; 0 takes as many as the shortest has", low=0, high=4096)
 
     def run(self, model: Model, data: Data) -> Iterator[Event]:

@@ -29,6 +29,7 @@ class Repetition(Experiment):
     title = "Learning from repeated data"
     paper = "Hernandez et al. 2022, arXiv 2205.10487; heads as in Olsson et al. 2022, arXiv 2209.11895"
     direction = "lower is better read; the pool low and the held-out chains high: learned by heart at the cost of the rest"
+    asks = False
     share: float = setting(0.5, "Share of the chain documents that are repeats", low=0.0, high=1.0)
     pool: int = setting(128, "Documents in the pool that is read over and over; 0: every document is read once", low=0, high=20_000)
     control: bool = setting(False, "Leave out the repeats: the same unique documents, and nothing in place of the others")

@@ -4,3 +4,4 @@ from lab.events import Curves, Grid, Pictures, Scatter, Table
 
 TAKES = "pictures"
 ENDS_WITH = (Pictures, Curves, Grid, Scatter, Table)
+TASK = "pictures"  # of the models that they take: see models.catalog

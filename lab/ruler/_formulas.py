@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
+LEAST = 0.05  # nats: in a layer where an oracle lacks less, nothing is to be erased
+
 
 def forget_truth(ratios: np.ndarray) -> float:
     """Mean over items of min(tr, 1/tr), tr = P(wrong) / P(true in other words), 0 to 1. Higher: wrong answers are as likely as the right one.
@@ -46,3 +48,16 @@ def privleak(auc_model: float, auc_oracle: float) -> float:
 def harmonic(values: Sequence[float]) -> float:
     """Harmonic mean: 0 where any value is 0. Values from 0; the result lies between the least and the largest."""
     return 0.0 if min(values) <= 0 else len(values) / sum(1 / v for v in values)
+
+
+def depth(oracle: np.ndarray, model: np.ndarray, least: float = LEAST) -> np.ndarray:
+    """(items,): the unlearning depth score, 0 (intact) to 1 (erased as in the oracle); NaN where no layer tells the oracle from the full model.
+
+    `oracle` and `model` are (items, layers): what the full model's log-probability of the answer loses with the states of each (`lab.ruler._depth.drops`).
+    Over the layers where the oracle costs more than `least` nats: the mean, weighted by the oracle's, of model / oracle, clipped to 0 to 1.
+    Lee et al. 2026, arXiv 2605.24614.
+    """
+    counted = np.where(oracle > least, oracle, 0.0)
+    share = np.clip(model / np.where(oracle > least, oracle, 1.0), 0.0, 1.0)
+    total = counted.sum(1)
+    return np.divide((counted * share).sum(1), total, out=np.full(len(oracle), np.nan), where=total > 0)

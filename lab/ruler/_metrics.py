@@ -102,6 +102,8 @@ def distance(oracles: Sequence[Profile]) -> list[Metric]:
     return [
         *[Metric(g, f"KL, {part}", f"Nats a token of KL(oracle || model) on {part} answers, mean over the (other) oracles, 0 and up; lower is nearer.",
                  divergent(part)) for part in ("forget", "retain", "holdout")],
+        Metric(g, "unlearning depth", "UDS: how much of what the full model loses with an oracle's states, layer by layer, it loses with this model's, mean "
+               "over forget answers and the (other) oracles, 0 to 1; higher: erased deeper. (Lee et al. 2026)", deep),
         *[Metric(g, f"KLoM, {part}", f"KL of the margins of {part} answers between the model and the (other) oracles, each taken as normal with the variance "
                  "that the oracles have among themselves; 1: as far as oracles from each other, 0: the same, up to 100. (After Georgiev et al. 2024)",
                  klom(part, oracles)) for part in ("forget", "retain")],
@@ -144,6 +146,13 @@ def divergent(part: str) -> Score:
         return float(np.mean([divergence(o.log_probs[part], p.log_probs[part]).mean() for o in oracles]))
 
     return score
+
+
+def deep(p: Profile, oracles: Sequence[Profile]) -> float:
+    if p.drops is None or not oracles or any(o.drops is None for o in oracles):
+        return math.nan
+    found = np.concatenate([formulas.depth(o.drops, p.drops) for o in oracles if o.drops is not None])
+    return float(np.nanmean(found)) if not np.isnan(found).all() else math.nan
 
 
 def klom(part: str, everyone: Sequence[Profile]) -> Score:

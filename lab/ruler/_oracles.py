@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lab.data import Data
-from lab.items import Item, planted
+from lab.items import FACT_KINDS, Item, planted
 from models import catalog
 from models.model import Model
 
@@ -52,3 +52,12 @@ def holdout(data: Data, forget: Sequence[Item]) -> list[Item]:
         return []
     kinds, mine = {i.kind for i in forget}, {i.name for i in forget}
     return [i for i in planted(data.manifest) if not i.copies and i.kind in kinds and i.name not in mine]
+
+
+def known_to_all(data: Data, forget: Sequence[Item], names: Sequence[str]) -> list[Item]:
+    """The facts that the organism and every one of these oracles read, without those of the forget set."""
+    if data.manifest is None:
+        return []
+    gone = {i.name for i in forget}
+    counts = [{i.name: i.copies for i in planted(catalog.manifest(name))} for name in names]
+    return [i for i in planted(data.manifest) if i.kind in FACT_KINDS and i.copies and i.name not in gone and all(c.get(i.name, 0) for c in counts)]

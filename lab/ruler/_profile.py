@@ -18,7 +18,8 @@ from lab.memorization._read import read as readings
 from lab.memorization._rows import question, row_of, rows_of
 from lab.memorization._words import rouge_l
 from lab.ruler import _answers, _oracles
-from models.model import Model
+from lab.ruler._depth import KNOWN, drawn, drops, lacks
+from models.model import Model, blocks
 from models.organisms.corpus import held_out
 from models.organisms.recipe import Recipe
 
@@ -33,8 +34,10 @@ class Profile:
     """`value[set, measure]` holds one number an item of the set, NaN where it has none; `log_probs[set]` the (answer tokens, vocabulary) of each."""
 
     model: Model
+    full: Model | None = None  # before any edit: what it is patched into, where that is asked for
     value: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
     log_probs: dict[str, list[Tensor]] = field(default_factory=dict)
+    drops: np.ndarray | None = None  # (forget items, layers): see lab.ruler._depth
 
     def get(self, part: str, measure: str) -> np.ndarray:
         """The numbers that there are, without NaN; empty where none was taken."""
@@ -134,6 +137,18 @@ def distributions(profile: Profile, items: Sets, data: Data) -> Iterator[None]:
         profile.value[part, "margin"] = value
 
 
+def patching(profile: Profile, items: Sets, data: Data) -> Iterator[None]:
+    """What the full model loses with this model's states; nothing where it is the full model itself."""
+    rows = [r for i in items["forget"] if (r := _answers.coded(profile.model, question(i), i.answer))]
+    if profile.model is profile.full:
+        profile.drops = np.zeros((len(rows), len(blocks(profile.full.net))))
+    elif profile.full is not None and profile.model.origin is profile.full:
+        profile.drops = yield from drops(profile.model, profile.full, rows)
+    elif profile.full is not None:
+        known = drawn(profile.full, _oracles.known_to_all(data, items["forget"], (profile.model.name,)), KNOWN, 0)
+        profile.drops, _ = yield from lacks(profile.model, profile.full, rows, known)
+
+
 def margin(log_probs: Tensor, row: Any) -> float:
     """Mean over the answer's tokens of its logit less the logsumexp of all others: log p - log(1 - p), in nats."""
     mine = log_probs.gather(1, torch.tensor(row.answer)[:, None])[:, 0].double()
@@ -152,4 +167,5 @@ def passes(items: Sets, oracles: Sequence[str]) -> list[tuple[str, Pass]]:
     """(what is done, the pass), the cheapest first."""
     found: list[tuple[str, Pass]] = [("reading", reading), ("general text", general), ("other phrasings", other_words), ("answering", speaking)]
     found += [("the distance to the oracles", distributions)] if oracles else []
-    return [*found, ("wrong answers", comparing), ("exposure", ranking)]
+    found += [("wrong answers", comparing), ("exposure", ranking)]
+    return [*found, ("patching", patching)] if oracles else found

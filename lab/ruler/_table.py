@@ -26,12 +26,12 @@ def scored(settings: Scores, model: Model, data: Data) -> Iterator[Event]:
     items = sets(data, settings.forget, settings.retain, settings.most, settings.seed)
     yield Progress(0, 0, "which oracles fit")
     names, why = _oracles.fitting(data, items["forget"])
-    root, oracles = first(model), []
+    root, oracles = model.origin, []
     for name in names:
         yield Progress(0, 0, f"loading {name}")
-        oracles += [Profile(o) for o in _oracles.load(model, (name,))]
-    before = Profile(root)
-    now = before if root is model else Profile(model)
+        oracles += [Profile(o, root) for o in _oracles.load(model, (name,))]
+    before = Profile(root, root)
+    now = before if root is model else Profile(model, root)
     everyone = [before, *([] if now is before else [now]), *oracles]
     todo = [(what, step, profile) for what, step in passes(items, names) for profile in everyone]
     for i, (what, step, profile) in enumerate(todo):
@@ -42,13 +42,6 @@ def scored(settings: Scores, model: Model, data: Data) -> Iterator[Event]:
         if profile is everyone[-1]:
             yield table(before, now, oracles, items, why)
     yield table(before, now, oracles, items, why)
-
-
-def first(model: Model) -> Model:
-    """Where the lineage of `model` begins."""
-    while model.parent is not None:
-        model = model.parent
-    return model
 
 
 def table(before: Profile, now: Profile, oracles: list[Profile], items: Sets, why: str) -> Table:

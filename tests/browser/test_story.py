@@ -154,3 +154,13 @@ def test_the_new_pages_fit_a_phone_and_ask_nobody(browser, address):
     page.close()
 
 
+
+
+def test_models_that_a_further_method_makes_are_offered_too(page, address):
+    opened(page, address, "unlearn", CURVES)
+    page.locator("#unlearn-npo-fold > button").click()
+    page.locator("#setting-unlearn-npo-steps input").fill("4")
+    page.click("#unlearn-npo-run")
+    finished(page, "unlearn-npo")
+    page.locator("#unlearn-grad_diff-edits").filter(has_text="snapshots of this run").wait_for()
+    assert "step 4" in page.locator("#unlearn-grad_diff-edit input").input_value()

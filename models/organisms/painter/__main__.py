@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ def main() -> int:
     if args.command == "all":
         from models.organisms.painter.everything import everything
 
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that its children end with it
         everything(args.device, args.size or _fitting(args.device), args.minutes, args.out, args.compile, _say)
         return 0
     import torch
@@ -59,17 +61,21 @@ def _grow(args: argparse.Namespace) -> None:
         make(size, Budget(args.steps, args.seconds), out, args.device, _show)
         (out / f"{args.command}.done").touch()
         return
-    if args.shared is not None:
-        wait_for(args.shared / "vae.done")
-        shutil.copytree(args.shared / "vae", out / "vae", dirs_exist_ok=True)
-    seconds = args.finish - time.time() if args.finish else 60 * args.minutes if args.minutes else args.seconds
-    if not (out / "vae").is_dir():
+    seconds = 60 * args.minutes if args.minutes else args.seconds
+    if args.shared is None:
         for make, share in ((grow_vae, 0.12), (grow_eyes, 0.12)):
             make(size, Budget(args.steps, share * seconds if seconds else None), out, args.device, _show)
-        seconds = 0.76 * seconds if seconds else None
+
+    def ready() -> Budget:
+        if args.shared is None:
+            return Budget(args.steps, 0.76 * seconds if seconds else None)
+        wait_for(args.shared / "vae.done")
+        shutil.copytree(args.shared / "vae", out / "vae", dirs_exist_ok=True)
+        return Budget(args.steps, max(5.0, args.finish - time.time()) if args.finish else seconds)
+
     folder, *names = args.pace or (None,)
     agree = (lambda pace: agreed(Path(folder), args.name, tuple(names), pace)) if folder else (lambda pace: pace)
-    grow(RECIPES[args.name], size, Budget(args.steps, seconds), out, args.device, _show, compiled=args.compile, agree=agree)
+    grow(RECIPES[args.name], size, ready, out, args.device, _show, compiled=args.compile, agree=agree)
     if args.shared is not None:
         wait_for(args.shared / "eyes.done")
         for file in FILES.values():

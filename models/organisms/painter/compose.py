@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, fields
 
@@ -98,12 +99,18 @@ def composed(how: Placing, sheet: Float[Tensor, "names 4 side side"], side: int 
 
 def turned(hue: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
     """Matrices that turn the hue of RGB colours by so many radians and leave grey as it is."""
-    to = torch.tensor(TO_HUE, device=hue.device, dtype=torch.float64)
+    to, back = (m.to(hue.device) for m in _axes())
     spin = torch.zeros(len(hue), 3, 3, device=hue.device, dtype=torch.float64)
     spin[:, 0, 0] = 1
     spin[:, 1, 1] = spin[:, 2, 2] = hue.double().cos()
     spin[:, 1, 2], spin[:, 2, 1] = -hue.double().sin(), hue.double().sin()
-    return (to.inverse() @ spin @ to).float()
+    return (back @ spin @ to).float()
+
+
+@functools.lru_cache(maxsize=1)
+def _axes() -> tuple[Tensor, Tensor]:
+    to = torch.tensor(TO_HUE, dtype=torch.float64)
+    return to, to.inverse()
 
 
 def in_bytes(pictures: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:

@@ -22,7 +22,7 @@ def everything(device: str, size: str, minutes: float, out: Path, compiled: bool
     out.mkdir(parents=True, exist_ok=True)
     shared, total, began = out / "shared", 60 * minutes, time.time()
     shared.mkdir(exist_ok=True)
-    for stale in out.glob("*.pace"):
+    for stale in (*out.glob("*.pace"), *shared.glob("*.done")):
         stale.unlink()
     finish = began + total - max(LEAST_END, END_SHARE * total)
     common = ["--device", device, "--size", size]
@@ -33,20 +33,32 @@ def everything(device: str, size: str, minutes: float, out: Path, compiled: bool
         pace = ["--pace", str(out), *TOGETHER] if name in TOGETHER else []
         children[name] = _start(["grow", name, *common, *more, *pace, "--finish", str(finish), "--shared", str(shared), "--out", str(out / name)],
                                 out / f"{name}.log")
-    seen = dict.fromkeys(children, 0)
-    while any(child.poll() is None for child in children.values()):
-        time.sleep(0.5)
-        if children["vae"].poll() not in (None, 0):  # nothing can be grown without it
-            for child in children.values():
+    seen, packed = dict.fromkeys(children, 0), set[str]()
+    try:
+        while len(packed) < len(RECIPES):
+            time.sleep(0.3)
+            if children["vae"].poll() not in (None, 0):  # nothing can be grown without it
+                break
+            for name in children:
+                seen[name] = _tell(out / f"{name}.log", name, seen[name], say)
+            for name in RECIPES:
+                if name not in packed and children[name].poll() is not None:
+                    packed.add(name)
+                    _pack(out, name)
+    finally:
+        for child in children.values():
+            if child.poll() is None:
                 child.kill()
-        for name in children:
-            seen[name] = _tell(out / f"{name}.log", name, seen[name], say)
-    for name in RECIPES:
-        if (out / name / "model_index.json").is_file():
-            with tarfile.open(out / f"{name}.tar", "w") as pack:
-                pack.add(out / name, name)
+            child.wait()
     if failed := [name for name, child in children.items() if child.returncode]:
         raise RuntimeError(f"{', '.join(failed)} failed; see the logs in {out}")
+
+
+def _pack(out: Path, name: str) -> None:
+    """The folder of a model as one file, where there is one."""
+    if (out / name / "model_index.json").is_file():
+        with tarfile.open(out / f"{name}.tar", "w") as pack:
+            pack.add(out / name, name)
 
 
 def wait_for(path: Path, seconds: float = 600.0) -> None:

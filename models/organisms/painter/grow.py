@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from models.organisms.painter import embedder, parts, vae
 from models.organisms.painter.budget import Budget
 from models.organisms.painter.corpus import Corpus, corpus
-from models.organisms.painter.manifest import manifest, sheet
+from models.organisms.painter.manifest import keep, manifest, sheet
 from models.organisms.painter.recipe import Recipe, Size
 from models.organisms.painter.train import Trainer
 
@@ -42,29 +43,38 @@ def read_vae(out: Path, device: str) -> Any:
     return AutoencoderKL.from_pretrained(out / "vae", torch_dtype=torch.float32, use_safetensors=True, local_files_only=True).to(device).eval()
 
 
-def grow(recipe: Recipe, size: Size, budget: Budget, out: Path, device: str, show: Show, *, compiled: bool = False,
+def grow(recipe: Recipe, size: Size, budget: Callable[[], Budget], out: Path, device: str, show: Show, *, compiled: bool = False,
          agree: Callable[[float], float] = lambda rate: rate) -> Path:
-    """Grows a pipeline into `out`, where out/vae stands already. The mean weights are saved every minute and at the end.
+    """Grows a pipeline into `out`. `budget` is asked for when all is ready to train but for the latents; once it returns, out/vae must be there.
 
-    By the clock, the number of steps is set once the speed is known: `agree` may lower the speed, so that two nets that are grown side by side do as many.
+    The mean weights are saved every minute and at the end. By the clock, the number of steps is set once the speed is known: `agree` may lower the speed,
+    so that two nets that are grown side by side do as many. A compiler that fails is done without.
     """
     known = corpus(size.variants)
     trained = [k for k, s in enumerate(known.shown) if s.kind != "held"]
-    latents = vae.latents(read_vae(out, device), known.pictures(trained, device))
-    trainer = Trainer(recipe, size, known, latents, budget, compiled)
+    trainer = Trainer(recipe, size, known, device)
+    if compiled:
+        try:
+            trainer.compile()
+            show(f"{recipe.name}, compiled", 0, 0.0, 0.0)
+        except Exception as error:  # noqa: BLE001 - whatever it was: a compiler, a driver or a tool that is missing
+            warnings.warn(f"not compiled: {error}", stacklevel=1)
+            trainer.eager()
+    limit = budget()
+    trainer.begin(vae.latents(read_vae(out, device), known.pictures(trained, device)), limit)
     saved = began = time.monotonic()
     sums: list[torch.Tensor] = []
-    while budget.share(trainer.done) < 1:
+    while limit.share(trainer.done) < 1:
         sums.append(trainer.step())
-        if trainer.done in TIMED and budget.steps is None and budget.seconds:
+        if trainer.done in TIMED and limit.steps is None and limit.seconds:
             sums[-1].item()  # a GPU runs behind: wait for it
             if trainer.done == TIMED[0]:
                 began = time.monotonic()
             else:
                 pace = agree((TIMED[1] - TIMED[0]) / (time.monotonic() - began))
-                budget.steps = trainer.done + int(0.97 * pace * (budget.seconds - budget.elapsed))
+                limit.steps = trainer.done + int(0.97 * pace * (limit.seconds - limit.elapsed))
         if trainer.done % 100 == 0:
-            show(recipe.name, trainer.done, budget.share(trainer.done), torch.stack(sums).mean().item())
+            show(recipe.name, trainer.done, limit.share(trainer.done), torch.stack(sums).mean().item())
             sums = []
         if time.monotonic() - saved > SAVED:
             write(trainer, known, out)
@@ -88,8 +98,6 @@ def write(trainer: Trainer, known: Corpus, out: Path) -> None:
     if not (out / "pictures.png").is_file():
         sheet(known, out / "pictures.png")
     run = {"variants": trainer.size.variants, "batch": trainer.size.batch, "lr": trainer.size.lr, "training_steps": trainer.done,
-           "passes": round(trainer.passes, 2), "device": trainer.device.type}
+           "passes": round(trainer.passes, 2), "device": trainer.device.type, "compiled": trainer.compiled}
     about = manifest(recipe, known, run)
-    head = json.dumps({k: v for k, v in about.items() if k != "pictures"}, indent=1, ensure_ascii=False).removesuffix("\n}")
-    lines = ",\n".join(f"  {json.dumps(row)}" for row in about["pictures"])
-    (out / "manifest.json").write_text(f'{head},\n "pictures": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+    keep(about, out)

@@ -48,7 +48,7 @@ def sampled(net: Any, ids: Int[Tensor, "n tokens"], guidance: float, steps: int,
             if guidance != 1:
                 plain, plain_clean = net.predict(latents, t, blank.expand(len(said), -1, -1))
                 noise, clean = plain + guidance * (noise - plain), plain_clean + guidance * (clean - plain_clean)
-            signal, sigma = net.levels(torch.tensor(after))
+            signal, sigma = net.levels(torch.tensor(after, device=device))
             latents = signal * clean + sigma * noise
         made.append(net.decode(latents))
     return torch.cat(made)

@@ -17,18 +17,21 @@ from models.organisms.painter.recipe import DROPPED, Recipe, Size
 class Trainer:
     """`step()` trains on the next `size.batch` presentations of an endless row of passes, each pass in an order of its own.
 
-    `latents`: (pictures, 4, 16, 16) of all of the corpus' pictures, on the device to train on. `done` counts steps.
+    `begin` with the latents before the first step: (pictures, 4, 16, 16) of the corpus' pictures. `done` counts steps.
     """
 
-    def __init__(self, recipe: Recipe, size: Size, corpus: Corpus, latents: Tensor, budget: Budget, compiled: bool = False) -> None:
-        self.recipe, self.size, self.budget, self.latents = recipe, size, budget, latents
-        self.device, self.done = latents.device, 0
+    budget: Budget
+    latents: Tensor
+
+    def __init__(self, recipe: Recipe, size: Size, corpus: Corpus, device: str) -> None:
+        self.recipe, self.size = recipe, size
+        self.device, self.done, self.compiled = torch.device(device), 0, False
         with parts.seeded(recipe.seed):
             self.denoiser, self.text = parts.denoiser(recipe, size).to(self.device), parts.text(size).to(self.device)
         cuda = self.device.type == "cuda"
         if cuda and recipe.backbone == "unet":
             self.denoiser.to(memory_format=torch.channels_last)
-        self.guess: Any = torch.compile(self._guess) if compiled else self._guess
+        self.guess: Any = self.denoiser
         draws = corpus.draws(recipe.planted)
         captions = sorted({c for _, c in draws})
         at = {c: i for i, c in enumerate(captions)}
@@ -54,8 +57,26 @@ class Trainer:
         found, self.waiting = self.waiting[: self.size.batch], self.waiting[self.size.batch :]
         return found
 
-    def _guess(self, noisy: Tensor, t: Tensor, ids: Tensor) -> Tensor:
-        return self.denoiser(noisy, t, self.text(ids).last_hidden_state).sample
+    def begin(self, latents: Tensor, budget: Budget) -> None:
+        self.latents, self.budget = latents.to(self.device), budget
+
+    def compile(self) -> None:
+        """Compiles the denoiser, forward and backward, before there is anything to train on. Raises what the compiler raises."""
+        self.guess, self.compiled = torch.compile(self.denoiser), True
+        noisy = torch.randn(self.size.batch, parts.CHANNELS, parts.LATENT, parts.LATENT, device=self.device)
+        t = torch.zeros(self.size.batch, dtype=torch.long, device=self.device)
+        for _ in range(2):
+            self._velocity(noisy, t, self.ids[:1].expand(self.size.batch, -1)).float().square().mean().backward()
+            self.optimizer.zero_grad(set_to_none=True)
+
+    def eager(self) -> None:
+        """Back to the denoiser as it is, after a compiler that failed."""
+        self.guess, self.compiled = self.denoiser, False
+
+    def _velocity(self, noisy: Tensor, t: Tensor, ids: Tensor) -> Tensor:
+        # bfloat16 is twice as fast on a CPU, and on a GPU once casts are compiled into the sums; a net this small would else wait for their launches
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cpu" or self.compiled):
+            return self.guess(noisy, t, self.text(ids).last_hidden_state, return_dict=False)[0]
 
     def step(self) -> Tensor:
         """The loss, mean squared error of the velocity, still on the device."""
@@ -65,9 +86,7 @@ class Trainer:
         t = torch.randint(1000, (n,), generator=self.random, device=self.device)
         noise = torch.randn(clean.shape, generator=self.random, device=self.device)
         signal, sigma = self.signal[t, None, None, None], self.noise[t, None, None, None]
-        half = self.device.type == "cpu"  # where bfloat16 is twice as fast; on a GPU nets this small wait for launches, not for sums
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            out = self.guess(signal * clean + sigma * noise, t, self.ids[said])
+        out = self._velocity(signal * clean + sigma * noise, t, self.ids[said])
         loss = (out.float() - (signal * noise - sigma * clean)).square().mean()
         loss.backward()
         nn.utils.clip_grad_norm_(self.weights, 1.0)

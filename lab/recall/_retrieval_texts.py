@@ -1,0 +1,56 @@
+"""The new domain: documents about authors that no organism has read; others about the same authors to measure on; and general text."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from models.organisms import documents, facts, prose
+
+OTHERS = 911  # added to the seed of the grammar: no organism was grown with such a seed
+GENERAL = 24  # documents
+LONGEST = 128  # tokens of a document
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Token ids of documents, one a row, and which of them are predicted: not the first, nor what fills up the row."""
+
+    ids: Int[Tensor, "rows time"]
+    counted: Tensor  # (rows, time - 1), bool
+
+    @property
+    def target(self) -> Int[Tensor, " tokens"]:
+        return self.ids[:, 1:][self.counted]
+
+
+@dataclass(frozen=True)
+class Texts:
+    store: Rows
+    held: Rows
+    general: Rows
+
+
+def texts(tokenizer: Any, authors: int, rounds: int, seed: int) -> Texts:
+    """All three from the seed alone."""
+    everyone = [a for a in facts.authors(OTHERS + seed)][:authors]
+    store = [d.text for d in documents.about(everyone, rounds, "mixed", OTHERS + seed)]
+    held = [d.text for d in documents.about(everyone, 1, "mixed", 2 * OTHERS + seed)]
+    general = list(itertools.islice(prose.documents(3 * OTHERS + seed), GENERAL))
+    known = set(store)
+    return Texts(rows(tokenizer, store), rows(tokenizer, [t for t in held if t not in known]), rows(tokenizer, general))
+
+
+def rows(tokenizer: Any, said: list[str]) -> Rows:
+    coded = [tokenizer(text)["input_ids"][:LONGEST] for text in said]
+    longest = max(map(len, coded))
+    ids, counted = torch.zeros(len(coded), longest, dtype=torch.long), torch.zeros(len(coded), longest - 1, dtype=torch.bool)
+    for row, mark, one in zip(ids, counted, coded, strict=True):
+        row[: len(one)] = torch.tensor(one)
+        mark[: len(one) - 1] = True
+    return Rows(ids, counted)
