@@ -152,3 +152,14 @@ def test_an_edited_model_is_compared_with_the_same_pictures(tiny_pipeline):
     edited = tiny_pipeline.with_weights({name: torch.ones_like(tiny_pipeline.net.get_parameter(name))}, via="shift")
     one, two = run(tiny_pipeline)[-1], run(edited, data_for(edited))[-1]
     assert len(two.other) and not np.array_equal(one.image, two.image)
+
+
+# ---- the bundled organism
+
+
+def test_what_was_planted_often_comes_back_and_what_was_not_does_not():
+    painter = catalog.load("painter", "cpu")
+    last = run(painter, prompts="burrito\nelephant", seeds=2, steps=20)[-1]
+    copied = [last.copied()[last.at(19, row, column)] for row in range(2) for column in range(2)]
+    assert copied == [True, True, False, False] and last.names[last.beside[last.at(19, 0, 0)]] == "burrito · 256 copies"
+    assert "embedder" in last.labels[-1]
