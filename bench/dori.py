@@ -61,7 +61,11 @@ def done(work: Generator[Any, None, Any]) -> Any:
 
 
 class Bench:
-    def __init__(self, name: str, device: str, count: int, path: Path) -> None:
+    def __init__(self, name: str, device: str, count: int, path: Path, light: bool = False) -> None:
+        """`light`: fewer noises and captions, for a machine with little time."""
+        self.seeds, self.noises, some = (SEEDS[:4], 4, 4) if light else (SEEDS, 10, 12)
+        self.methods = {k: v for k, v in METHODS.items() if not light or k != "wanda, 1 %"}
+        self.control = 1 if light else 3  # searches for a control, at most
         self.model: Model = catalog.load(name, device)
         self.data: Data = data_for(self.model)
         self.path = path
@@ -71,14 +75,14 @@ class Bench:
         ask = self.ask(self.prompts[0])
         gpu = torch.cuda.get_device_name(self.model.device) if self.model.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
         self.results |= {"model": name, "device": gpu, "guidance": ask.guidance, "steps": ask.steps, "threshold": ask.truth.threshold}
-        self.others, _ = others(ask, 6)
-        self.examiner = Examiner(self.model, ask, 12, 5, seeds=1)
+        self.others, _ = others(ask, some // 2)
+        self.examiner = Examiner(self.model, ask, some, 5, seeds=1)
         self.gallery = Gallery(floats(ask.truth.images, self.model.device), among=ask.truth.compared)
         with torch.no_grad():
             self.other_embedding = ask.net.embed(words(self.model, self.others))
 
     def ask(self, prompt: str) -> Asked:
-        return asked(self.model, self.data, prompt, SEEDS[0], len(SEEDS), 0.0, 0)
+        return asked(self.model, self.data, prompt, self.seeds[0], len(self.seeds), 0.0, 0)
 
     def save(self) -> None:
         """Adds what this process measured to what stands in the file, where another may have written meanwhile."""
@@ -93,7 +97,7 @@ class Bench:
 
     def seen(self, net: Pipeline, ask: Asked, goal: Goal) -> tuple[dict[str, Any], set[int]]:
         """Replay of a prompt, of other memories and of plain captions; and the pictures that the prompt copies."""
-        drawn = self.drawn(net, ask.embedding, ask, len(SEEDS))
+        drawn = self.drawn(net, ask.embedding, ask, len(self.seeds))
         score, near = likeness(drawn, [goal]), self.gallery.nearest(drawn[0])
         other = self.gallery.nearest(self.drawn(net, self.other_embedding, ask, 2).flatten(0, 1))
         limit = ask.truth.threshold
@@ -111,11 +115,11 @@ class Bench:
         row = ask.truth.row(prompt)
         before, copied = self.seen(ask.net, ask, goal)
         mine = self.results.setdefault("prompts", {}).setdefault(prompt, {})
-        mine |= before | {"seeds": len(SEEDS), "copies": row.copies if row else None, "pruned": {}}
+        mine |= before | {"seeds": len(self.seeds), "copies": row.copies if row else None, "pruned": {}}
         models = {}
-        for how, settings in METHODS.items():
+        for how, settings in self.methods.items():
             started = time.monotonic()
-            pruner = Pruner(self.model, ask, noises=10, **settings)
+            pruner = Pruner(self.model, ask, noises=self.noises, **settings)
             done(pruner.prepare())
             off = done(pruner.find(goal, ask.embedding))
             models[how] = pruner.without([off], f"pruned ({how})")
@@ -137,7 +141,7 @@ class Bench:
         number = self.prompts.index(prompt)
         wanted = (*goals(ask, self.model), *controls(ask, self.model, 1, 100 + number))
         for state, model in models.items():
-            begun = begin(ask, self.model, wanted, "all", starts, 1000 + number)
+            begun = begin(ask, self.model, wanted, "all", starts, 1000 + number).first(starts + min(starts, self.control))
             work = Search(model.net, begun.latents, begun.embedding, 77 + number)  # type: ignore[arg-type]
             before = likeness(self.drawn(model.net, work.y, ask, DRAWN), begun.of)  # type: ignore[arg-type]
             started = time.monotonic()
@@ -254,13 +258,14 @@ def main() -> None:
     parser.add_argument("--parts", default="speed,perturb,prune,search,train")
     parser.add_argument("--searched", default="as it is;nemo, pictures", help="which models are searched, separated by ;")
     parser.add_argument("--starts", type=int, default=3, help="starts of every search")
+    parser.add_argument("--light", action="store_true", help="fewer noises, captions and controls")
     parser.add_argument("--runs", default=";".join(TRAINED), help="which runs that train, separated by ;")
     parser.add_argument("--quick", default="{}", help="JSON: other settings of the runs that train")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--page", action="store_true", help="only write the section")
     args = parser.parse_args()
     if not args.page:
-        bench, parts = Bench(args.model, args.device, args.prompts, args.out), args.parts.split(",")
+        bench, parts = Bench(args.model, args.device, args.prompts, args.out, args.light), args.parts.split(",")
         for part in ("speed", "perturb"):
             if part in parts and part not in bench.results:
                 getattr(bench, part)()
