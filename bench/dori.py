@@ -61,10 +61,10 @@ def done(work: Generator[Any, None, Any]) -> Any:
 
 
 class Bench:
-    def __init__(self, name: str, device: str, count: int, path: Path, light: bool = False) -> None:
+    def __init__(self, name: str, device: str, count: int, path: Path, light: bool = False, methods: tuple[str, ...] = tuple(METHODS)) -> None:
         """`light`: fewer noises and captions, for a machine with little time."""
         self.seeds, self.noises, some = (SEEDS[:4], 4, 4) if light else (SEEDS, 10, 12)
-        self.methods = {k: v for k, v in METHODS.items() if not light or k != "wanda, 1 %"}
+        self.methods = {k: v for k, v in METHODS.items() if k in methods}
         self.control = 1 if light else 3  # searches for a control, at most
         self.model: Model = catalog.load(name, device)
         self.data: Data = data_for(self.model)
@@ -259,13 +259,14 @@ def main() -> None:
     parser.add_argument("--searched", default="as it is;nemo, pictures", help="which models are searched, separated by ;")
     parser.add_argument("--starts", type=int, default=3, help="starts of every search")
     parser.add_argument("--light", action="store_true", help="fewer noises, captions and controls")
+    parser.add_argument("--methods", default=";".join(METHODS), help="ways of pruning, separated by ;")
     parser.add_argument("--runs", default=";".join(TRAINED), help="which runs that train, separated by ;")
     parser.add_argument("--quick", default="{}", help="JSON: other settings of the runs that train")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--page", action="store_true", help="only write the section")
     args = parser.parse_args()
     if not args.page:
-        bench, parts = Bench(args.model, args.device, args.prompts, args.out, args.light), args.parts.split(",")
+        bench, parts = Bench(args.model, args.device, args.prompts, args.out, args.light, tuple(args.methods.split(";"))), args.parts.split(",")
         for part in ("speed", "perturb"):
             if part in parts and part not in bench.results:
                 getattr(bench, part)()
