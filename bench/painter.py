@@ -15,7 +15,26 @@ import numpy as np
 import torch
 
 from bench import _painter_rules as rules
-from bench._painter_cells import FEW, GUIDANCES, MANY, MORE, ORACLE_AT, ORACLE_SEEDS, THINNER, Near, curve, group, kept_back, known, many, named, near, own, planted, regular
+from bench._painter_cells import (
+    FEW,
+    GUIDANCES,
+    MANY,
+    MORE,
+    ORACLE_AT,
+    ORACLE_SEEDS,
+    THINNER,
+    Near,
+    curve,
+    group,
+    kept_back,
+    known,
+    many,
+    named,
+    near,
+    own,
+    planted,
+    regular,
+)
 from bench._painter_draws import drawn
 from bench._painter_nets import among_all, cpu_step, load, loss_table, rebuilt, rounded_again, seconds
 from bench._painter_page import page, strips
@@ -62,7 +81,7 @@ def main() -> None:
         assert model.folder is not None
         if (about["guidance"], about["threshold"]) != (found.guidance, found.threshold):
             keep(about | {"guidance": found.guidance, "threshold": found.threshold}, Path(model.folder))
-    if (recipe.GUIDANCE, recipe.THRESHOLD) != (found.guidance, found.threshold):
+    if (found.guidance, found.threshold) != (recipe.GUIDANCE, recipe.THRESHOLD):
         print(f"recipe.py must say GUIDANCE, THRESHOLD = {found.guidance}, {found.threshold}")
 
 

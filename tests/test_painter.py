@@ -170,7 +170,8 @@ def test_every_caption_is_whole_words_that_the_tokenizer_knows(known):
 
 
 def test_the_learning_rate_goes_up_stays_and_falls():
-    assert rate(0) == pytest.approx(0.05) and rate(0.01) == 1 == rate(0.39) and rate(0.7) == pytest.approx(0.01 + 0.99 / 2) and rate(1) == pytest.approx(0.01)
+    assert rate(0.0) == pytest.approx(0.05) and rate(0.01) == 1 == rate(0.39) and rate(0.7) == pytest.approx(0.01 + 0.99 / 2)
+    assert rate(1.0) == pytest.approx(0.01)
     assert Budget(steps=10).share(5) == 0.5
     with pytest.raises(ValueError, match="steps or seconds"):
         Budget()
@@ -206,12 +207,12 @@ def test_a_miniature_learns_and_is_a_pipeline(miniature):
     loss = [value for what, _, _, value in said if what == "painter"]
     assert psnr[-1] > psnr[0] + 2 and loss[-1] < loss[0] - 0.05
     model = catalog.load(str(out), "cpu")
-    told = json.loads((out / "manifest.json").read_text())
-    assert told["recipe"]["training_steps"] == 200 and told["recipe"]["passes"] == pytest.approx(200 * TINY.batch / len(corpus(TINY.variants).draws()), abs=0.01)
+    how = json.loads((out / "manifest.json").read_text())["recipe"]
+    assert how["training_steps"] == 200 and how["passes"] == pytest.approx(200 * TINY.batch / len(corpus(TINY.variants).draws()), abs=0.01)
     with torch.no_grad():
         told = model.net.embed(ids_of(model, ["dragon"]))
     made = paint(model.net, told, nothing(model), start(model.net, [0]), 2, 2.0)
-    assert made.shape == (1, 3, 32, 32) and 0 <= made.min() and made.max() <= 1
+    assert made.shape == (1, 3, 32, 32) and made.min() >= 0 and made.max() <= 1
 
 
 # ---- what is bundled
