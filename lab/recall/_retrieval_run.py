@@ -48,7 +48,7 @@ class Read:
 def retrieval(settings: Retrieval, model: Model) -> Iterator[Event]:
     """Yields the figure after every memory, and last with all."""
     yield Progress(0, 1, "writing the documents")
-    net: Any = model.net
+    net: Any = model.skeleton()  # to read its states, transformers hooks the net
     found: list[Read] = []
     for some in reading(settings, net, model.tokenizer):
         if some is not None:
