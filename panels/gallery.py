@@ -43,6 +43,10 @@ SHOWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "attention-sharing": ("attention.sharing", "scribe", {}),
     "attention-memorized": ("attention.memorized", "scribe", {}),
     "attention-compared": ("attention.compared", "scribe", {"against": "scribe-oracle-a"}),
+    "recall-watch": ("recall.watch", "scribe", {"memory": "decay", "pairs": 8, "depth": 0.1, "seed": 1}),
+    "recall-architectures": ("recall.architectures", "scribe", {"memories": "full, sinks, linear, decay, mamba2, gated-delta"}),
+    "recall-learn": ("recall.learn", "scribe", {}),
+    "recall-retrieval": ("recall.retrieval", "scribe", {}),
     "trace-probes": ("trace.probes", "scribe", {"property": "continent"}),
 }
 

@@ -116,7 +116,9 @@ def test_a_store_has_one_entry_a_predicted_token_and_finds_what_it_was_made_of(s
 def test_with_lam_0_every_memory_leaves_the_perplexity_as_it_was(scribe):
     quick = Retrieval(authors=2, rounds=1, steps=1, lam=0.0)
     *_, table = quick.run(scribe, Data(()))
-    assert len(table.rows) == 6 and len({row[1] for row in table.rows}) == len({row[2] for row in table.rows}) == 1
+    *memories, tuned = table.rows
+    assert len(memories) == 6 and len({row[1] for row in memories}) == len({row[2] for row in memories}) == 1
+    assert tuned[1] < memories[0][1] and tuned[3] == sum(4 * p.numel() for p in scribe.net.parameters())
     *_, mixture = replace(quick, lam=0.4, steps=0).run(scribe, Data(()))
     alone, knn = mixture.rows
     assert alone[1:3] == table.rows[0][1:3] and knn[1] < alone[1]
