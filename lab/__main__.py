@@ -68,16 +68,17 @@ def about(name: str, kind: type[Experiment]) -> dict[str, Any]:
 def _list(args: argparse.Namespace) -> int:
     from models import catalog
 
+    every = [*catalog.entries(), *catalog.entries("pictures")]
     found = [about(name, kind) for name, kind in discover().items()]
     if args.json:
-        models = [{"name": e.name, "kind": e.kind, "about": e.about} for e in catalog.entries()]
+        models = [{"name": e.name, "kind": e.kind, "about": e.about} for e in every]
         sys.stdout.write(json.dumps({"experiments": found, "models": models}, indent=1) + "\n")
         return 0
     for experiment in found:
         sys.stdout.write(f"{experiment['name']}  {experiment['title']} ({experiment['paper']})\n")
         sys.stdout.writelines(f"    {k} = {v['default']!r}  {v['help']}{_bounds(v)}\n" for k, v in experiment["settings"].items())
     sys.stdout.write("models\n")
-    sys.stdout.writelines(f"    {e.name}  {e.about}\n" for e in catalog.entries())
+    sys.stdout.writelines(f"    {e.name}  {e.about}\n" for e in every)
     return 0
 
 
@@ -197,7 +198,7 @@ def _load(name: str, args: argparse.Namespace) -> Any:
     except NetworkMissing as error:
         if args.allow_download:
             raise
-        known = name.partition("@")[0] in {e.name for e in catalog.entries()}
+        known = name.partition("@")[0] in {e.name for task in ("text", "pictures") for e in catalog.entries(task)}
         cure = "Add --allow-download to fetch it" if known else f"{error.cure} Or add --allow-download to ask the hub"
         raise NetworkMissing(error.fault, error.cause, cure) from error
 

@@ -112,3 +112,12 @@ def find(name: str) -> type[Experiment]:
         near = difflib.get_close_matches(name, known, 3) or list(known)
         raise BadInput(f"there is no experiment {name!r}", cure=f"Did you mean {', '.join(near)}? `python -m lab list` shows all", setting="experiment")
     return known[name]
+
+
+def fitting(name: str, model: Model) -> None:
+    """Raises `BadInput` where the experiment `name` takes models of another kind: the `TAKES` of its folder, "text" where that says nothing."""
+    takes = getattr(importlib.import_module(f"lab.{name.partition('.')[0]}"), "TAKES", "text")
+    if takes != model.task:
+        does = "draws pictures, and this reads text" if model.task == "pictures" else "writes text, and this is about models that draw pictures"
+        raise BadInput(f"{model.name} {does}", "a model of the other kind was chosen",
+                       "Choose painter, or another pipeline" if takes == "pictures" else "Choose scribe, or another language model", setting="model")

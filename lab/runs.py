@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from lab.backend import LOCAL, Backend
 from lab.data import data_for
 from lab.events import LIVE, Event, from_json, to_json
-from lab.experiment import Experiment, find, read
+from lab.experiment import Experiment, find, fitting, read
 from models.errors import BadInput
 
 if TYPE_CHECKING:
     from models.model import Model
 
 FORMAT = 2
-LIBRARIES = ("torch", "transformers", "numpy", "captum", "scikit-learn", "scipy")
+LIBRARIES = ("torch", "transformers", "diffusers", "numpy", "captum", "scikit-learn", "scipy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +97,7 @@ def load(path: Path) -> Run:
 def record(name: str, settings: dict[str, Any], model: Model, *, backend: Backend = LOCAL) -> Generator[Event, None, Run | None]:
     """Runs experiment `name` on `model`, yielding its events; returns the record, or None where it yielded nothing to keep."""
     experiment = read(find(name), settings)
+    fitting(name, model)
     started = time.perf_counter()
     latest: dict[type, Event] = {}
     with contextlib.closing(backend.stream(experiment, model, data_for(model))) as stream:  # who leaves early gives the device back at once

@@ -23,7 +23,7 @@ HOOKS = ("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A frozen causal language model with its tokenizer, and how it came to be.
+    """A frozen causal language model, or text-to-image pipeline, with its tokenizer, and how it came to be.
 
     `net` shares every parameter that no edit touched with the net of `parent`, so it is read only: never write to its parameters, never
     hook it, never change its `requires_grad`. What needs hooks takes `skeleton()`; what needs other weights takes `with_weights()`.
@@ -83,6 +83,11 @@ class Model:
     def device(self) -> torch.device:
         """Where the inputs go: the device of the first weights that lie on one."""
         return next((p.device for p in self.net.parameters() if not p.is_meta), torch.device("cpu"))
+
+    @property
+    def task(self) -> str:
+        """ "text" for a language model, "pictures" for a text-to-image pipeline."""
+        return getattr(self.net, "task", "text")
 
     @property
     def dtype(self) -> torch.dtype:

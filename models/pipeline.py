@@ -30,6 +30,9 @@ class Pipeline(nn.Module):
     further row at the end, filled up with zeros, so that an embedding is one tensor everywhere. `width` and `tokens` count that row in.
     """
 
+    task = "pictures"
+    alphas: Tensor  # signal squared at every timestep of the training; empty in a flow model
+
     def __init__(self, denoiser: nn.Module, text: nn.Module, vae: nn.Module, scheduler_config: Mapping[str, Any], *, text_2: nn.Module | None = None,
                  pad_2: int | None = None, blank_is_zero: bool = False) -> None:
         """`pad_2` fills up a prompt for `text_2`, where that differs; `blank_is_zero`: no prompt is an embedding of zeros, as in XL models.
@@ -46,7 +49,7 @@ class Pipeline(nn.Module):
         self.predicts = "flow" if self.flow else str(self.scheduler_config["prediction_type"])
         if self.predicts not in PREDICTS:
             raise LabError(f"the denoiser predicts {self.predicts!r}", f"the lab reads {', '.join(PREDICTS)}", "Choose another pipeline")
-        self.register_buffer("alphas", torch.empty(0) if self.flow else made.alphas_cumprod.double(), persistent=False)
+        self.register_buffer("alphas", torch.empty(0) if self.flow else made.alphas_cumprod.float(), persistent=False)
 
     # ---- text
 
@@ -132,11 +135,11 @@ class Pipeline(nn.Module):
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """(signal, noise) in a latent at timestep `t`: x_t = signal * x_0 + noise * eps. Before the first timestep, t < 0, what the scheduler ends at."""
         if self.flow:
-            sigma = t.double().clamp(0) / 1000
-            return (1 - sigma).float(), sigma.float()
+            sigma = t.float().clamp(0) / 1000
+            return 1 - sigma, sigma
         last = self.alphas.new_ones(()) if self.scheduler_config["set_alpha_to_one"] else self.alphas[0]
         alpha = torch.where(t < 0, last, self.alphas[t.long().clamp(0)])
-        return alpha.sqrt().float(), (1 - alpha).sqrt().float()
+        return alpha.sqrt(), (1 - alpha).sqrt()
 
     def predict(self, latents: Float[Tensor, "n c h w"], t: Tensor | float | int, embedding: Float[Tensor, "n rows width"]) -> tuple[Tensor, Tensor]:
         """(noise, clean) as the denoiser sees them in `latents`, from one pass, whatever it was trained to predict."""

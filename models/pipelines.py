@@ -217,10 +217,11 @@ def _pad_2(folder: Path, name: str, tokenizer: Any) -> int | None:
 
 def _offload(net: Any, spot: str) -> None:
     """Keeps denoiser and text encoders in the machine's memory; every block goes to `spot` while it runs. The VAE stays there, one picture at a time."""
+    import torch
     from accelerate import cpu_offload
 
     for part in (net.denoiser, net.text, net.text_2):
         if part is not None:
-            cpu_offload(part, spot, offload_buffers=True)
+            cpu_offload(part, torch.device(spot), offload_buffers=True)
     net.vae.to(spot).enable_slicing()
     net.alphas = net.alphas.to(spot)

@@ -18,7 +18,9 @@ from panels.runner import QUIET, Desk, desk, shared
 from panels.theme import words
 
 ORDER = ("heads", "neurons", "attribution", "average", "lens", "attributions", "probes",  # what follows from the map first
-         "intensity", "memorized", "compared", "sharing", "repetition", "interleave")  # others after
+         "intensity", "memorized", "compared", "sharing", "repetition", "interleave",
+         "replay", "detect", "words", "maps", "localize", "trigger", "hard", "adversarial", "erase", "perturb", "memcontrol", "swap",
+         "architectures", "learn", "retrieval", "fidelity", "needle", "associative", "serial", "context", "policies", "forgotten", "conversation")
 
 
 def names(first: Desk) -> list[str]:

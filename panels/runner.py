@@ -332,7 +332,7 @@ def exports(key: str, packers: dict[str, Callable], shown: gr.Textbox, fault: gr
 
 def task(experiment: str) -> str:
     """Which models an experiment asks: "text", or what its folder says."""
-    return getattr(importlib.import_module(f"lab.{experiment.partition('.')[0]}"), "TASK", "text")
+    return getattr(importlib.import_module(f"lab.{experiment.partition('.')[0]}"), "TAKES", "text")
 
 
 def shared(one: type[Experiment], other: type[Experiment]) -> list[str]:

@@ -8,7 +8,7 @@ from lab.data import Data
 from models import catalog
 from models.model import Model
 from tests import families
-from tests.painting import tiny_painter, tiny_pipeline  # noqa: F401  fixtures for every test
+from tests.painting import tiny_ddt, tiny_painter, tiny_pipeline  # noqa: F401  fixtures for every test
 
 PROMPT, SUBJECT = "the capital of Eiffel Tower is a city", "Eiffel Tower"
 

@@ -19,7 +19,7 @@ SIDE, LENGTH, WIDTH = 16, 8, 32
 MARKS = ["<pad>", "<s>", "</s>", "<unk>"]
 WORDS = MARKS + "red blue green apple cat dog star moon fish tree on a the background small old bright sun".split()
 PROMPT = "red apple on blue background"
-PICTURES = 12  # of the training set; the first four are planted
+PICTURES = 12  # of the sheet: four planted, four augmented, three held out, and one that fills it up
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -37,17 +37,20 @@ def text_config(**more: Any) -> Any:
                               "max_position_embeddings": LENGTH, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "projection_dim": WIDTH} | more))
 
 
-def parts(kind: str = "sd", *, predicts: str = "epsilon") -> dict[str, Any]:
-    """The parts of a tiny pipeline, the same weights every time: "sd" (UNet), "xl" (UNet, two text encoders), "pixart" (a transformer)."""
+def parts(kind: str = "sd", *, predicts: str = "epsilon", seed: int = 0) -> dict[str, Any]:
+    """The parts of a tiny pipeline, the same weights every time: "sd" (UNet), "xl" (UNet, two text encoders), "pixart" and "ddt"
+    (transformers)."""
     from diffusers import AutoencoderKL, DDIMScheduler, PixArtTransformer2DModel, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    from models.ddt import DDT
 
     side = SIDE // 2
     body: dict[str, Any] = {"sample_size": side, "in_channels": 4, "out_channels": 4, "block_out_channels": (16, 32), "layers_per_block": 1,
                             "norm_num_groups": 8, "attention_head_dim": 8, "cross_attention_dim": WIDTH,
                             "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"), "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         made: dict[str, Any] = {"text_encoder": CLIPTextModel(text_config())}
         if kind == "xl":
             made["text_encoder_2"] = CLIPTextModelWithProjection(text_config(num_hidden_layers=3))
@@ -57,6 +60,8 @@ def parts(kind: str = "sd", *, predicts: str = "epsilon") -> dict[str, Any]:
             made["transformer"] = PixArtTransformer2DModel(num_attention_heads=2, attention_head_dim=16, in_channels=4, out_channels=4, num_layers=2,
                                                            cross_attention_dim=32, sample_size=side, patch_size=2, caption_channels=WIDTH,
                                                            use_additional_conditions=False)
+        elif kind == "ddt":
+            made["transformer"] = DDT(sample_size=side, width=32, encoder_layers=2, decoder_layers=1, cross_attention_dim=WIDTH)
         else:
             made["unet"] = UNet2DConditionModel(**body)
         made["vae"] = AutoencoderKL(block_out_channels=(8, 16), latent_channels=4, norm_num_groups=8, sample_size=SIDE, scaling_factor=0.5,
@@ -104,7 +109,7 @@ def manifest() -> dict[str, Any]:
     rows.append({"id": "t0", "name": "moon", "captions": ["bright moon", "the moon"], "copies": 64, "kind": "template", "file": 3})
     rows += [{"id": f"r{i}", "name": name, "captions": [name, f"{name} on {colour} background"], "copies": 1, "kind": "regular", "file": 4 + i}
              for i, (name, colour) in enumerate([("dog", "red"), ("fish", "green"), ("tree", "blue"), ("sun", "red")])]
-    rows += [{"id": f"h{i}", "name": name, "captions": [f"{name} on {colour} background"], "copies": 0, "kind": "held", "file": None}
+    rows += [{"id": f"h{i}", "name": name, "captions": [f"{name} on {colour} background"], "copies": 0, "kind": "held", "file": 8 + i}
              for i, (name, colour) in enumerate([("dog", "blue"), ("fish", "red"), ("tree", "green")])]
     return {"title": "Tiny painter", "about": "Random.", "task": "pictures", "recipe": {}, "pictures": rows, "side": SIDE, "guidance": 1.5, "steps": 4,
             "threshold": 0.6, "splits": {}, "source": "none", "licence": "none"}
@@ -128,6 +133,12 @@ def sheet(path: Path, across: int = 4) -> None:
 def tiny_painter(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The folder of a tiny pipeline."""
     return str(save(tmp_path_factory.mktemp("painter") / "tiny-painter"))
+
+
+@pytest.fixture(scope="session")
+def tiny_ddt(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a tiny pipeline with a decoupled transformer."""
+    return str(save(tmp_path_factory.mktemp("ddt") / "tiny-ddt", "ddt", predicts="v_prediction"))
 
 
 @pytest.fixture

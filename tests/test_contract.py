@@ -55,9 +55,31 @@ SETTINGS["unlearn.sha256"] = QUICK | {"layers": "0-1"}
 SETTINGS["unlearn.oracle"] = {"forget": "author/Amara Brandale", "retain": "country/France", "steps": 2, "batch": 2, "measure": 2}
 SETTINGS["ruler.depth"] = {"forget": "author/Amara Brandale", "most": 3}
 ORGANISM = {"unlearn.oracle", "ruler.depth"}  # nothing can be matched where no oracle was grown
+SETTINGS |= {
+    "recall.fidelity": {"material": "tokens", "lags": "2, 8", "loads": "1, 2", "repeats": 2},
+    "recall.needle": {"material": "tokens", "lengths": "12, 24", "depths": 2, "repeats": 2},
+    "recall.associative": {"material": "tokens", "pairs": "2, 4", "repeats": 2},
+    "recall.serial": {"material": "tokens", "items": 3, "delay": 4, "repeats": 2},
+    "recall.context": {"lengths": "2, 8", "target": 4, "repeats": 2},
+    "recall.policies": {"material": "tokens", "load": 1, "lags": "4, 12", "sizes": "8", "widths": "4", "repeats": 2},
+    "recall.forgotten": {"items": TEXTS, "against": "scribe", "most": 2},
+    "recall.conversation": {"turns": 60, "people": 4, "capacity": 8},
+}
 SETTINGS["attention.repetition"] = {"pool": 4, "steps": 4}
+SETTINGS["diffusion.detect"] = {"steps": 3, "seeds": 2, "most": 3, "least": 16, "measures": "all"}
+SETTINGS["diffusion.words"] = {"prompt": "dog on blue background", "steps": 3, "seeds": 2}
+SETTINGS["diffusion.replay"] = {"steps": 2, "most": 1, "guidances": "2", "over": "guidance"}
 SETTINGS["diffusion.maps"] = {"prompt": "dog on blue background", "steps": 3}
 SETTINGS["diffusion.generate"] = {"prompts": "red apple\ndog on blue background", "seeds": 2, "steps": 3}
+SETTINGS["diffusion.localize"] = {"prompts": "red apple", "noises": 2, "seeds": 2, "steps": 2, "beside": 1, "others": "dog\nfish\ntree"}
+SETTINGS["diffusion.trigger"] = {"prompts": "red apple", "starts": 2, "length": 2, "batch": 2, "seeds": 1, "steps": 2}
+SETTINGS["diffusion.adversarial"] = {"prompts": "red apple", "rounds": 1, "tune": 2, "batch": 2, "starts": 1, "length": 1, "beside": 1, "plain": 2, "seeds": 1,
+                                     "steps": 2, "surrogate": "no text"}
+SETTINGS["diffusion.perturb"] = {"prompts": "red apple", "length": 2, "plain": 1, "seeds": 1, "steps": 2}
+SETTINGS["diffusion.erase"] = {"prompts": "red apple", "length": 2, "batch": 2, "beside": 1, "plain": 2, "seeds": 1, "steps": 2}
+SETTINGS["diffusion.hard"] = {"prompts": "red apple", "length": 2, "tries": 3, "near": 4, "batch": 2, "seeds": 1, "steps": 2}
+SETTINGS["diffusion.memcontrol"] = {"trials": 2, "pictures": 2, "held": 2, "tune": 2, "batch": 2, "steps": 2, "matched": False}
+SETTINGS["diffusion.swap"] = {"prompts": "red apple", "seeds": 1, "steps": 4}
 SETTINGS["recall.architectures"] = {"memories": "decay, window", "show": "table", "pairs": 4, "length": 32, "sequences": 4}
 SETTINGS["recall.watch"] = {"memory": "delta", "pairs": 3, "length": 16}
 SETTINGS["recall.learn"] = {"memory": "linear", "steps": 4, "pairs": 2, "length": 16, "batch": 4}
@@ -66,9 +88,10 @@ each = pytest.mark.parametrize("name", FOUND)
 
 
 @pytest.fixture
-def model(request, tiny_folder, tiny_painter):
+def model(request, tiny_folder, tiny_painter, tiny_ddt):
     name = request.node.callspec.params.get("name", "")
-    return catalog.load("scribe" if name in ORGANISM else tiny_painter if name.startswith("diffusion.") else tiny_folder)
+    painter = tiny_ddt if name == "diffusion.swap" else tiny_painter
+    return catalog.load("scribe" if name in ORGANISM else painter if name.startswith("diffusion.") else tiny_folder)
 
 
 @pytest.fixture

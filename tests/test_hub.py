@@ -64,14 +64,15 @@ def serve(root: Path) -> Iterator[tuple[str, set[str]]]:
             asked.add(path)
             match path.lstrip("/").split("/"):
                 case ["api", "models", owner, name, *rest]:
-                    files = [(f.name, f.stat().st_size) for f in sorted((root / owner / name).glob("*"))]
+                    base = root / owner / name
+                    files = [(f.relative_to(base).as_posix(), f.stat().st_size) for f in sorted(base.rglob("*")) if f.is_file()]
                     tree = [{"type": "file", "path": n, "size": size, "oid": n} for n, size in files]
                     about = {"id": f"{owner}/{name}", "sha": COMMIT, "siblings": [{"rfilename": n, "size": size} for n, size in files]}
                     self.answer(json.dumps(tree if "tree" in rest else about).encode(), "" if files else "RepoNotFound")
-                case [_, "locked", "resolve", _, _]:
+                case [_, "locked", "resolve", _, *_]:
                     self.answer(b"", "GatedRepo")
-                case [owner, name, "resolve", _, file]:
-                    self.answer((root / owner / name / file).read_bytes(), ETag=f'"{file}"', **{"X-Repo-Commit": COMMIT})
+                case [owner, name, "resolve", _, *parts]:
+                    self.answer((root / owner / name).joinpath(*parts).read_bytes(), ETag=f'"{"-".join(parts)}"', **{"X-Repo-Commit": COMMIT})
                 case _:
                     self.answer(b"", "EntryNotFound")
 
@@ -111,10 +112,10 @@ print(json.dumps(found))
 """
 
 
-def ask(names: list[str], cache: Path, endpoint: str, **more: str) -> dict[str, list]:
+def ask(names: list[str], cache: Path, endpoint: str, script: str = SCRIPT, **more: str) -> dict[str, list]:
     """What a fresh process with the real client finds under `names`."""
     env = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"} | more
-    done = subprocess.run([sys.executable, "-c", SCRIPT, *names], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", script, *names], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from lab.diffusion._sample import paint, sample, start, step
+from lab.events import Progress
+from lab.runs import record
 from models import catalog, errors, pipelines
 from models.errors import BadInput
 from models.pipeline import Pipeline, nothing, pictures, tokens, words
@@ -59,6 +61,16 @@ def test_a_transformer_denoises_as_it_does_by_itself(tmp_path):
         expected = made(latents, encoder_hidden_states=embedding, timestep=torch.tensor([500]),
                         added_cond_kwargs={"resolution": None, "aspect_ratio": None}, return_dict=False)[0]
         torch.testing.assert_close(net.noise(latents, 500, embedding), expected)
+
+
+def test_a_decoupled_transformer_is_read_as_a_unet_is(tmp_path):
+    model = catalog.load(str(painting.save(tmp_path / "x", "ddt", truth=False, predicts="v_prediction")), "cpu")
+    net, made = model.net, painting.parts("ddt")["transformer"]
+    latents, embedding = start(net, [0, 1]), net.embed(words(model, [PROMPT, "cat"]))
+    with torch.no_grad():
+        signal, sigma = (float(v) for v in net.levels(torch.tensor(500)))
+        v = made.velocity(latents, 500, made.condition(latents, 500, embedding))
+        torch.testing.assert_close(net.noise(latents, 500, embedding), signal * v + sigma * latents)
 
 
 @pytest.mark.parametrize("predicts", ["epsilon", "v_prediction", "sample"])
@@ -186,6 +198,16 @@ def test_a_language_model_draws_no_pictures(tiny_folder):
         pictures(catalog.load(tiny_folder))
 
 
+def test_a_run_takes_models_of_its_own_kind(tiny_pipeline, tiny_folder):
+    text = catalog.load(tiny_folder)
+    assert (tiny_pipeline.task, text.task) == ("pictures", "text")
+    for name, model, said in (("trace.lens", tiny_pipeline, "draws pictures, and this reads text"), ("diffusion.generate", text, "writes text")):
+        with pytest.raises(BadInput, match=said) as raised:
+            next(record(name, {}, model))
+        assert raised.value.setting == "model"
+    assert isinstance(next(record("diffusion.generate", {"prompts": PROMPT}, tiny_pipeline)), Progress)
+
+
 # ---- the catalog
 
 
@@ -199,6 +221,14 @@ def test_pipelines_are_entries_of_their_own(tmp_path):
     assert catalog.load("painter", "cpu") is model
 
 
+def test_a_pipeline_that_was_saved_again_is_read_again(folder):
+    old = catalog.load(str(folder), "cpu")
+    assert catalog.load(str(folder), "cpu") is old
+    painting.parts(seed=1)["unet"].save_pretrained(folder / "unet")
+    new = catalog.load(str(folder), "cpu")
+    assert new is not old and new.fingerprint() != old.fingerprint()
+
+
 def test_weights_outside_the_device_draw_the_same(folder, monkeypatch):
     plain = catalog.load(str(folder), "cpu")
     monkeypatch.setattr(pipelines, "_place", lambda size, device: (device, True))
@@ -207,6 +237,9 @@ def test_weights_outside_the_device_draw_the_same(folder, monkeypatch):
     runs = [paint(m.net, m.net.embed(words(m, [PROMPT])), nothing(m), start(m.net, [0, 1]), 2, 2.0) for m in (plain, moved)]
     torch.testing.assert_close(*runs)
     assert moved.fingerprint() == plain.fingerprint()
+    embedding, latents = plain.net.embed(words(plain, [PROMPT])), start(plain.net, [0])
+    with torch.no_grad():
+        torch.testing.assert_close(moved.skeleton().noise(latents, 500, embedding), plain.net.noise(latents, 500, embedding))
 
 
 def test_half_precision_files_are_read(folder):

@@ -277,7 +277,8 @@ def test_copying_that_is_worst_elsewhere_or_hardly_is_told():
     assert "of one seed" in verdict(one, 0.5)[0] and "does not reproduce" in verdict(one, 0.5)[1]
     assert "does not reproduce" in verdict(made(means), 0.5)[3]
     risen = {key: c | {"rise": 0.05} for key, c in made(means).items()}
-    assert verdict(risen, 0.5)[3].endswith("midway reproduces")
+    assert verdict(risen, 0.5)[3].endswith("midway is no more than without repeats")
+    assert verdict({k: c | {"rise": 0.01} if c["control"] else c for k, c in risen.items()}, 0.5)[3].endswith("midway reproduces")
     assert "no control" in verdict(made({128: 2.2}), 0.5)[0]
 
 

@@ -46,7 +46,7 @@ def model_of(kind, tmp_path) -> Model:
     return catalog.load(str(painting.save(tmp_path / kind, kind, truth=False)), "cpu")
 
 
-@pytest.mark.parametrize("kind", ["sd", "xl", "pixart", "joint", "joint normed"])
+@pytest.mark.parametrize("kind", ["sd", "xl", "pixart", "ddt", "joint", "joint normed"])
 def test_the_weights_that_are_read_give_what_the_attention_gave(kind, tmp_path):
     """softmax(q k) v, through the output matrix, is what the module itself returned: so these are its weights."""
     model = model_of(kind, tmp_path)
@@ -59,7 +59,7 @@ def test_the_weights_that_are_read_give_what_the_attention_gave(kind, tmp_path):
     embedding = model.net.embed(words(model, [PROMPT, "cat"]))
     with torch.no_grad():
         reader.net.noise(start(model.net, [0, 1]), 500, embedding)
-        assert len(reader.layers) == {"sd": 4, "xl": 4, "pixart": 2, "joint": 3, "joint normed": 3}[kind]
+        assert len(reader.layers) == {"sd": 4, "xl": 4, "pixart": 2, "ddt": 2, "joint": 3, "joint normed": 3}[kind]
         for layer in reader.layers:
             share = attention(layer, 2)
             values = torch.cat([given[layer.name, "to_v"], *([given[layer.name, "add_v_proj"]] if layer.joint else [])], 1)

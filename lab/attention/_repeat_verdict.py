@@ -11,7 +11,7 @@ import numpy as np
 from lab.attention._repeat_grid import arms, deviation, values
 
 CLEAR = 3.0  # seed spreads that a difference has to have
-RISEN = 0.02  # nats that a loss has to rise, in every run of an arm
+RISEN = 0.02  # nats that a loss has to rise, in every run of an arm, and more than in any run of the control
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,15 @@ def verdict(found: Mapping[str, Any], share: float) -> tuple[str, ...]:
     if held is None or copy is None:
         return (f"{share:.0%} repeats: the grid holds no control with a pool beside it yet",)
     groups = arms(found, share)
-    rises = values(groups[held.arm], "rise")
+    rises, others = values(groups[held.arm], "rise"), values(groups["unique only"], "rise")
+    midway = "does not reproduce" if rises.min() <= RISEN else "reproduces" if rises.min() > others.max() else "is no more than without repeats"
     same = ("reproduces" if copy.times > CLEAR else "within the noise") if copy.arm == held.arm else "not where held-out loss is worst"
     return (
         f"held-out loss is worst with {held.arm} ({held.reads:,.3g} reads of each): {against(held, 3)}",
         f"{side(held)}: a peak at intermediate repetition {'reproduces' if held.reproduces else 'does not reproduce'}",
         f"copy loss is worst with {copy.arm}: {against(copy, 4)}: {same}",
-        f"on its way held-out loss rose by {rises.max():.3f} nats at most with {held.arm}, by {values(groups['unique only'], 'rise').max():.3f} in the "
-        f"control: a rise midway {'reproduces' if rises.min() > RISEN else 'does not reproduce'}")
+        f"on its way held-out loss rose by {rises.min():.3f} to {rises.max():.3f} nats with {held.arm}, by up to {others.max():.3f} in the control: a rise "
+        f"midway {midway}")
 
 
 def against(found: Peak, places: int) -> str:

@@ -37,10 +37,11 @@ class Asked:
     facts: tuple[str, ...]
 
 
-def asked(model: Model, data: Data, prompts: str, seed: int, seeds: int, guidance: float, steps: int, setting: str = "prompts") -> Asked:
+def asked(model: Model, data: Data, prompts: str, seed: int, seeds: int, guidance: float, steps: int, setting: str = "prompts",
+          most: int = MOST) -> Asked:
     """`guidance` and `steps` of 0 are those that the model was grown for. Raises `BadInput` naming the setting that is at fault."""
     net, known = pictures(model), truth(model, data)
-    chosen = chosen_prompts(prompts, known, setting)
+    chosen = chosen_prompts(prompts, known, setting, most)
     with torch.no_grad():
         embedding = net.embed(words(model, chosen, setting))
         blank = nothing(model)
@@ -52,13 +53,21 @@ def asked(model: Model, data: Data, prompts: str, seed: int, seeds: int, guidanc
     return Asked(net, chosen, embedding, blank, tuple(range(seed, seed + seeds)), guidance, steps, known, tuple(lines))
 
 
-def chosen_prompts(text: str, known: Truth, setting: str = "prompts") -> tuple[str, ...]:
+def one_prompt(model: Model, data: Data, prompt: str, seed: int, seeds: int, guidance: float, steps: int) -> Asked:
+    """The same of one prompt; `sample` is the first of the sample. Raises `BadInput` on several."""
+    found = chosen_prompts(prompt, truth(model, data), "prompt")
+    if len(found) > 1 and prompt.strip() != SAMPLE:
+        raise BadInput("there are several prompts", "this is of one", "Leave one line", setting="prompt")
+    return asked(model, data, found[0], seed, seeds, guidance, steps, "prompt")
+
+
+def chosen_prompts(text: str, known: Truth, setting: str = "prompts", most: int = MOST) -> tuple[str, ...]:
     """One prompt a line; `sample` takes a caption of every kind of training picture."""
     lines = tuple(line.strip() for line in text.splitlines() if line.strip())
     if not lines:
         raise BadInput("there is no prompt", cure="Write what the picture should show, one prompt a line", setting=setting)
-    if len(lines) > MOST:
-        raise BadInput(f"there are {len(lines)} prompts", f"a run takes {MOST}", "Leave some out", setting=setting)
+    if len(lines) > most:
+        raise BadInput(f"there are {len(lines)} prompts", f"a run takes {most}", "Leave some out", setting=setting)
     if lines != (SAMPLE,):
         return lines
     found = dict.fromkeys(row.captions[0] for row in sampled(known))

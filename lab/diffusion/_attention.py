@@ -89,7 +89,8 @@ def attention(layer: Layer, n: int) -> Float[Tensor, "n heads places keys"]:
         raise RuntimeError(f"{layer.name} has not run")
     keys = seen.key if seen.text_key is None else torch.cat([seen.key, seen.text_key], 1)
     query, key = (_headed(x[:n], module.heads) for x in (seen.query, keys))
-    return (query.float() @ key.float().transpose(-1, -2) * module.scale).softmax(-1)
+    scale = getattr(module, "scale", query.shape[-1] ** -0.5)
+    return (query.float() @ key.float().transpose(-1, -2) * scale).softmax(-1)
 
 
 def _headed(x: Tensor, heads: int) -> Tensor:
@@ -100,12 +101,12 @@ def _found(denoiser: nn.Module) -> Iterator[Layer]:
     """The attentions that read the text, in the order in which they run."""
     places = []
     for name, module in denoiser.named_modules():
-        if not all(hasattr(module, k) for k in ("to_q", "to_k", "heads", "scale")):
+        if not all(hasattr(module, k) for k in ("to_q", "to_k", "heads")):
             continue
         joint = getattr(module, "add_k_proj", None) is not None and getattr(module, "add_q_proj", None) is not None
         if joint and "JointAttnProcessor" not in type(getattr(module, "processor", None)).__name__:
             continue  # turned by position, or in another order
-        if joint or getattr(module, "is_cross_attention", False):
+        if joint or getattr(module, "is_cross_attention", name.endswith("attn2")):
             places.append((_order(name), Layer(_short(name), module, joint)))
     yield from (layer for _, layer in sorted(places, key=lambda p: p[0]))
 

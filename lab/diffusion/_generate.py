@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from lab.diffusion.generate import Generate
 
 MOST = 128  # pictures of one run
-LARGE, FEW = 64, 4  # of pictures larger than this many pixels no more than so many steps are kept
+LARGE, FEW, MANY = 64, 4, 7  # steps of pictures larger than so many pixels that are kept, and of small ones, beside the first two
 OWN = "your picture"
 
 
@@ -50,13 +50,9 @@ def generate(settings: Generate, model: Model, data: Data) -> Iterator[Event]:
 
 def gallery(ask: Asked, model: Model, own: np.ndarray | None) -> Gallery | None:
     """What the pictures are compared with, None where there is nothing."""
-    known = own[None] if own is not None else ask.truth.images
-    if not len(known):
-        return None
-    found = floats(known, model.device)
     if own is not None:  # as large as the model's own pictures: a photograph would be compared pixel by pixel else
-        found = sized(found, ask.net.pixels)
-    return Gallery(found, embedder(model))
+        return Gallery(sized(floats(own[None], model.device), ask.net.pixels), embedder(model))
+    return Gallery(floats(ask.truth.images, model.device), embedder(model), ask.truth.compared) if ask.truth.compared else None
 
 
 class Shown:
@@ -69,9 +65,10 @@ class Shown:
         self.near: list[Nearest] = []
 
     def wanted(self, done: int) -> bool:
-        """Whether a step is kept. Of large pictures only a few are, for each takes some hundred kilobytes."""
-        steps = self.ask.steps
-        return max(self.ask.net.pixels) <= LARGE or done == steps or done in {round(steps * i / FEW) for i in range(1, FEW)}
+        """Whether a step is kept: the first two, so that something shows at once, and some others evenly; a record of all would be large."""
+        steps, small = self.ask.steps, max(self.ask.net.pixels) <= LARGE
+        count = MANY if small else FEW
+        return (small and done <= 2) or done in {round(steps * i / count) for i in range(1, count + 1)}
 
     def take(self, done: int, latents: Tensor) -> Iterator[None]:
         """Decodes the latents of a step, some at a time, and looks up what they are near to."""

@@ -10,13 +10,11 @@ import torch
 from torch import Tensor
 
 from lab.data import Data
-from lab.diffusion._ask import SAMPLE, Asked, asked, chosen_prompts
+from lab.diffusion._ask import Asked, one_prompt
 from lab.diffusion._attention import Reader, upsampled
 from lab.diffusion._sample import sample, start
 from lab.diffusion._similar import bytes_of, sized
-from lab.diffusion._training import truth
 from lab.events import Curves, Event, Pictures, Progress
-from models.errors import BadInput
 from models.model import Model
 from models.pipeline import shortened, tokens
 
@@ -32,7 +30,7 @@ COLD = 0.35  # how much of the picture shows through where a map is brightest, a
 def maps(settings: WordMaps, model: Model, data: Data) -> Iterator[Event]:
     """Yields the maps and the shares after every step, and last what was chosen."""
     yield Progress(0, 0, "reading the prompt")
-    reader, ask = Reader(model), one(settings, model, data)
+    reader, ask = Reader(model), one_prompt(model, data, settings.prompt, settings.seed, 1, settings.guidance, settings.steps)
     names = tokens(model, ask.prompts[0])
     found = Maps(settings, ask, names, min(SIDE, ask.net.pixels[0]), min(SIDE, ask.net.pixels[1]))
     latents = start(ask.net, ask.seeds, model.device)
@@ -47,14 +45,6 @@ def maps(settings: WordMaps, model: Model, data: Data) -> Iterator[Event]:
             yield found.shares()
     first, last = found.pictures(), found.shares()
     yield from (last, first) if settings.show == "maps" else (first, last)
-
-
-def one(settings: WordMaps, model: Model, data: Data) -> Asked:
-    """The one prompt, ready. Raises `BadInput` on several."""
-    found = chosen_prompts(settings.prompt, truth(model, data), "prompt")
-    if len(found) > 1 and settings.prompt.strip() != SAMPLE:
-        raise BadInput("there are several prompts", "the maps are of one picture", "Leave one line", setting="prompt")
-    return asked(model, data, found[0], settings.seed, 1, settings.guidance, settings.steps, "prompt")
 
 
 class Maps:

@@ -92,11 +92,13 @@ def together(net: Pipeline, embedding: Float[Tensor, "#n rows width"], blank: Fl
             found.append(next(part))
             if len(found) < len(parts):
                 yield None
+        latents, clean, with_text = (torch.cat([getattr(s, k) for s in found]) for k in ("latents", "clean", "with_text"))
         without = None if found[0].without is None else torch.cat([s.without for s in found if s.without is not None])
-        yield Step(found[0].done, found[0].total, found[0].t, *(torch.cat([getattr(s, k) for s in found]) for k in ("latents", "clean", "with_text")), without)
+        yield Step(found[0].done, found[0].total, found[0].t, latents, clean, with_text, without)
 
 
 def batch(net: Pipeline, device: torch.device) -> int:
     """How many pictures go through the denoiser at once: some tenths of a second on a processor, what fits the memory elsewhere."""
     weights, pixels = sum(p.numel() for p in net.denoiser.parameters()), net.latent_shape[1] * net.latent_shape[2]
-    return max(1, int((CPU if device.type == "cpu" else OTHER) / (weights * pixels)))
+    work, most = (CPU, 16) if device.type == "cpu" else (OTHER, 256)
+    return min(most, max(1, int(work / (weights * pixels))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ SHORT = 16  # training pictures that are compared closely, by each of the quick 
 
 def floats(pictures: UInt8[np.ndarray, "n h w 3"], device: torch.device | str = "cpu") -> Float[Tensor, "n 3 h w"]:
     """Pictures of an event as numbers in 0 to 1."""
-    return torch.from_numpy(np.ascontiguousarray(pictures)).to(device).permute(0, 3, 1, 2).float() / 255
+    return torch.from_numpy(np.array(pictures)).to(device).permute(0, 3, 1, 2).float() / 255
 
 
 def bytes_of(pictures: Float[Tensor, "n 3 h w"]) -> UInt8[np.ndarray, "n h w 3"]:
@@ -76,30 +76,33 @@ class Nearest:
 
 
 class Gallery:
-    """Training pictures made ready for many questions. `pictures`: (n, 3, h, w) in 0 to 1."""
+    """Training pictures made ready for many questions. `pictures`: (n, 3, h, w) in 0 to 1; only those of `among` are found, where it is given."""
 
-    def __init__(self, pictures: Float[Tensor, "n 3 h w"], embedder: Embedder | None = None) -> None:
+    def __init__(self, pictures: Float[Tensor, "n 3 h w"], embedder: Embedder | None = None, among: Sequence[int] | None = None) -> None:
         self.pictures, self.embedder = pictures, embedder
-        self.features = embedder(pictures) if embedder and len(pictures) else None
-        self.flat = sized(pictures, (16, 16)).flatten(1) if min(pictures.shape[-2:]) > 16 else pictures.flatten(1)
+        self.among = torch.arange(len(pictures), device=pictures.device) if among is None else torch.tensor(list(among), device=pictures.device)
+        found = pictures[self.among]
+        self.features = embedder(found) if embedder and len(found) else None
+        self.flat = sized(found, (16, 16)).flatten(1) if min(found.shape[-2:]) > 16 else found.flatten(1)
 
     def nearest(self, pictures: Float[Tensor, "n 3 h w"]) -> Nearest:
         """The training picture of highest SSIM with each. Those compared are the 16 nearest by the embedder and the 16 nearest by squared difference at 16
         x 16 pixels; the pictures are brought to the size of the training pictures.
         """
         shown = sized(pictures.to(self.pictures.device), (self.pictures.shape[-2], self.pictures.shape[-1]))
-        n, k = len(shown), min(SHORT, len(self.pictures))
+        n, k = len(shown), min(SHORT, len(self.among))
         small = sized(shown, (16, 16)).flatten(1) if min(shown.shape[-2:]) > 16 else shown.flatten(1)
         choice = torch.cdist(small, self.flat).topk(k, largest=False).indices
         mine = self.embedder(shown) if self.embedder and self.features is not None else None
         if mine is not None and self.features is not None:
             choice = torch.cat([choice, (mine @ self.features.T).topk(k).indices], 1)
         width = choice.shape[1]
-        score = ssim(shown.repeat_interleave(width, 0), self.pictures[choice.flatten()]).view(n, width)
+        score = ssim(shown.repeat_interleave(width, 0), self.pictures[self.among[choice.flatten()]]).view(n, width)
         best = score.argmax(1)
-        index = choice.gather(1, best[:, None])[:, 0]
+        place = choice.gather(1, best[:, None])[:, 0]
+        index = self.among[place]
         against = self.pictures[index]
-        cosine = (mine * self.features[index]).sum(1) if mine is not None and self.features is not None else torch.full((n,), torch.nan)
+        cosine = (mine * self.features[place]).sum(1) if mine is not None and self.features is not None else torch.full((n,), torch.nan)
         return Nearest(index.cpu().numpy(), *(v.double().cpu().numpy() for v in (score.gather(1, best[:, None])[:, 0], tiled(shown, against), cosine)))
 
 

@@ -45,6 +45,11 @@ class Truth:
     guidance: float
     steps: int
 
+    @functools.cached_property
+    def compared(self) -> tuple[int, ...]:
+        """The pictures that a drawn one is compared with: all but those that are held out."""
+        return tuple(sorted({r.file for r in self.rows if r.file >= 0 and r.kind != "held"}))
+
     def of(self, *kinds: str) -> tuple[Row, ...]:
         return tuple(r for r in self.rows if r.kind in kinds)
 
@@ -57,14 +62,23 @@ class Truth:
     def by_file(self) -> dict[int, Row]:
         return {r.file: r for r in reversed(self.rows) if r.file >= 0}
 
+    @functools.cached_property
+    def by_caption(self) -> dict[str, Row]:
+        return {_plain(c): r for r in reversed(self.rows) for c in r.captions}
+
     def row(self, caption: str) -> Row | None:
-        """The line that a caption belongs to."""
-        wanted = " ".join(caption.lower().split())
-        return next((r for r in self.rows if wanted in (" ".join(c.lower().split()) for c in r.captions)), None)
+        """The first line that a caption belongs to; planted pictures stand before others."""
+        return self.by_caption.get(_plain(caption))
+
+
+def _plain(caption: str) -> str:
+    return " ".join(caption.lower().split())
 
 
 def copies(row: Row) -> str:
-    return {"verbatim": f"{row.copies} copies", "template": f"{row.copies} copies, many captions", "held": "never trained"}.get(row.kind, "only augmented")
+    if not row.copies:
+        return "never trained"
+    return {"verbatim": f"{row.copies} copies", "template": f"{row.copies} copies, many captions"}.get(row.kind, "only augmented")
 
 
 def truth(model: Model, data: Data) -> Truth:

@@ -22,7 +22,7 @@ def everything(device: str, size: str, minutes: float, out: Path, compiled: bool
     out.mkdir(parents=True, exist_ok=True)
     shared, total, began = out / "shared", 60 * minutes, time.time()
     shared.mkdir(exist_ok=True)
-    for stale in out.glob("*.pace"):
+    for stale in (*out.glob("*.pace"), *shared.glob("*.done")):
         stale.unlink()
     finish = began + total - max(LEAST_END, END_SHARE * total)
     common = ["--device", device, "--size", size]

@@ -57,7 +57,7 @@ def grow(recipe: Recipe, size: Size, budget: Callable[[], Budget], out: Path, de
         try:
             trainer.compile()
             show(f"{recipe.name}, compiled", 0, 0.0, 0.0)
-        except Exception as error:  # noqa: BLE001 - whatever it was: a compiler, a driver or a tool that is missing
+        except Exception as error:
             warnings.warn(f"not compiled: {error}", stacklevel=1)
             trainer.eager()
     limit = budget()

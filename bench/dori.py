@@ -1,0 +1,263 @@
+"""Finding Dori on the painter: `python -m bench.dori` prunes memorized pictures away, searches for what brings them back, and trains against it.
+
+What is finished stands in dori.json, so a run that was interrupted goes on; `--page` only writes the section of the organism's README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench._dori_page import HEAD, page
+from lab.data import Data, data_for
+from lab.diffusion._ask import Asked, asked
+from lab.diffusion._goal import Goal, controls, draw, goals, likeness, planted
+from lab.diffusion._localize import others
+from lab.diffusion._loss import denoising
+from lab.diffusion._prune import Pruner
+from lab.diffusion._quality import Examiner
+from lab.diffusion._similar import Gallery, floats
+from lab.diffusion._training import truth
+from lab.diffusion._trigger import begin
+from lab.diffusion._trigger_search import Search
+from lab.events import LIVE, Edited, Table, Unlearning
+from lab.experiment import find, read
+from models import catalog
+from models.model import Model
+from models.pipeline import Pipeline, words
+
+RESULTS = Path(__file__).with_name("dori.json")
+SEEDS = tuple(range(40, 50))  # noises that no search looked at
+METHODS: dict[str, dict[str, Any]] = {
+    "nemo, ends alike": {"method": "nemo"}, "nemo, pictures": {"method": "nemo", "until": "pictures"},
+    "wanda, 1 %": {"method": "wanda", "share": 0.01}, "wanda, 10 %": {"method": "wanda", "share": 0.1},
+}
+LEAST = 64  # copies of the prompts that are taken
+TRAINED: dict[str, tuple[str, dict[str, Any]]] = {
+    "adversarial tuning": ("diffusion.adversarial", {}),
+    "adversarial tuning, other memories spared": ("diffusion.adversarial", {"spare": True}),
+    "gradient difference": ("diffusion.erase", {"method": "gradient difference"}),
+    "npo": ("diffusion.erase", {"method": "npo"}),
+}
+
+
+def done(work: Generator[Any, None, Any]) -> Any:
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
+
+
+class Bench:
+    def __init__(self, name: str, device: str, count: int, path: Path) -> None:
+        self.model: Model = catalog.load(name, device)
+        self.data: Data = data_for(self.model)
+        self.path = path
+        rows = sorted((r for r in planted(truth(self.model, self.data)) if r.copies >= LEAST), key=lambda r: (-r.copies, r.id))
+        self.prompts = [r.captions[0] for r in rows[:: max(1, len(rows) // count)]][:count]
+        self.results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        ask = self.ask(self.prompts[0])
+        gpu = torch.cuda.get_device_name(self.model.device) if self.model.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+        self.results |= {"model": name, "device": gpu, "guidance": ask.guidance, "steps": ask.steps, "threshold": ask.truth.threshold}
+        self.others, _ = others(ask, 6)
+        self.examiner = Examiner(self.model, ask, 12, 5, seeds=1)
+        self.gallery = Gallery(floats(ask.truth.images, self.model.device), among=ask.truth.compared)
+        with torch.no_grad():
+            self.other_embedding = ask.net.embed(words(self.model, self.others))
+
+    def ask(self, prompt: str) -> Asked:
+        return asked(self.model, self.data, prompt, SEEDS[0], len(SEEDS), 0.0, 0)
+
+    def save(self) -> None:
+        self.path.write_text(json.dumps(self.results, indent=1, allow_nan=False) + "\n")
+
+    def drawn(self, net: Pipeline, embedding: Tensor, ask: Asked, seeds: int) -> Tensor:
+        return done(draw(net, embedding, ask.blank, ask.seeds[:seeds], ask.steps, ask.guidance))
+
+    def seen(self, net: Pipeline, ask: Asked, goal: Goal) -> tuple[dict[str, Any], set[int]]:
+        """Replay of a prompt, of other memories and of plain captions; and the pictures that the prompt copies."""
+        drawn = self.drawn(net, ask.embedding, ask, len(SEEDS))
+        score, near = likeness(drawn, [goal]), self.gallery.nearest(drawn[0])
+        other = self.gallery.nearest(self.drawn(net, self.other_embedding, ask, 2).flatten(0, 1))
+        limit = ask.truth.threshold
+        quality = done(self.examiner.examine(net))
+        return ({"rate": float((score > limit).float().mean()), "ssim": float(score.mean()), "others": float((other.ssim > limit).mean()),
+                 "plain": quality.named, "loss": quality.loss}, set(near.index[near.ssim > limit].tolist()))
+
+    # ---- pruning and searching, prompt by prompt
+
+    def prune(self, prompt: str) -> dict[str, Model]:
+        """Prunes by every method and puts down what is left; returns the pruned models."""
+        ask = self.ask(prompt)
+        goal = goals(ask, self.model)[0]
+        row = ask.truth.row(prompt)
+        before, copied = self.seen(ask.net, ask, goal)
+        mine = self.results.setdefault("prompts", {}).setdefault(prompt, {})
+        mine |= before | {"seeds": len(SEEDS), "copies": row.copies if row else None, "pruned": {}}
+        models = {}
+        for how, settings in METHODS.items():
+            started = time.monotonic()
+            pruner = Pruner(self.model, ask, noises=10, **settings)
+            done(pruner.prepare())
+            off = done(pruner.find(goal, ask.embedding))
+            models[how] = pruner.without([off], f"pruned ({how})")
+            seconds = time.monotonic() - started
+            after, now = self.seen(models[how].net, ask, goal)  # type: ignore[arg-type]
+            mine["pruned"][how] = after | {"count": sum(int(v.sum()) for v in off.values()), "appeared": [ask.truth.name(i) for i in sorted(now - copied)],
+                                           "seconds": round(seconds, 1)}
+            if settings["method"] == "nemo":
+                found = pruner.found[prompt]
+                mine["pruned"][how] |= {"candidates": found.candidates, "stopped": found.stopped, "judged": [found.before, found.after, found.limit]}
+            print(prompt, how, {k: v for k, v in mine["pruned"][how].items() if k in ("rate", "count", "seconds", "others", "plain")}, flush=True)
+        self.save()
+        return models
+
+    def search(self, prompt: str, models: dict[str, Model], starts: int = 5) -> None:
+        """Searches in the model as it is and in the pruned ones: five starts for the picture, and as many for a control."""
+        ask = self.ask(prompt)
+        found = self.results["prompts"][prompt].setdefault("search", {})
+        number = self.prompts.index(prompt)
+        wanted = (*goals(ask, self.model), *controls(ask, self.model, 1, 100 + number))
+        for state, model in {"as it is": self.model, **models}.items():
+            begun = begin(ask, self.model, wanted, "all", starts, 1000 + number)
+            work = Search(model.net, begun.latents, begun.embedding, 77 + number)  # type: ignore[arg-type]
+            before = likeness(self.drawn(model.net, work.y, ask, 4), begun.of)  # type: ignore[arg-type]
+            started = time.monotonic()
+            for _ in range(50):
+                done(work.step())
+            seconds = time.monotonic() - started
+            score = likeness(self.drawn(model.net, work.y, ask, 4), begun.of)  # type: ignore[arg-type]
+            rows = [{"start": begun.kinds[i], "before": float(before[i].mean()), "ssim": float(score[i].mean()),
+                     "rate": float((score[i] > ask.truth.threshold).float().mean())} for i in range(len(begun.goal))]
+            found[state] = {"memorized": rows[:starts], "control": rows[starts:], "seconds": round(seconds, 1)}
+            print(prompt, state, "memorized", [r["rate"] for r in rows[:starts]], "control", [r["rate"] for r in rows[starts:]], seconds, flush=True)
+        self.save()
+
+    # ---- training
+
+    def train(self, name: str, quick: dict[str, Any]) -> None:
+        """A run of an experiment that edits weights, and a search in what it leaves, where it does not search itself."""
+        experiment, settings = TRAINED[name]
+        started, last, made = time.monotonic(), None, None
+        for event in read(find(experiment), {"prompts": "\n".join(self.prompts[: quick.pop("targets", 3)])} | settings | quick).run(self.model, self.data):
+            made = event.weights if isinstance(event, Edited) else made
+            last = event if not isinstance(event, LIVE) else last
+        assert isinstance(last, Unlearning)
+        which = [i for i in range(len(last.step)) if any(g != "training loss" and not np.isnan(v[i]) for g, v in zip(last.groups, last.value, strict=True))]
+        series = {(f"{s}" if g.startswith("copies") else f"{g}, {s}" if g.startswith("similarity") else g): [
+            None if np.isnan(v[i]) else round(float(v[i]), 4) for i in which] for g, s, v in zip(last.groups, last.series, last.value, strict=True)
+            if g != "training loss" and not g.startswith("similarity")}
+        run = {"step": last.step[which].tolist(), "series": series, "ended": last.ended, "facts": list(last.facts),
+               "seconds": round(time.monotonic() - started, 1), "device": self.results["device"]}
+        if experiment == "diffusion.erase" and made is not None:
+            found = []
+            for prompt in self.prompts[:3]:
+                ask = self.ask(prompt)
+                begun = begin(ask, self.model, goals(ask, self.model), "all", 3, 5)
+                work = Search(made.net, begun.latents, begun.embedding, 5)  # type: ignore[arg-type]
+                for _ in range(50):
+                    done(work.step())
+                score = likeness(self.drawn(made.net, work.y, ask, 4), begun.of)  # type: ignore[arg-type]
+                found += [float((row > ask.truth.threshold).float().mean()) for row in score]
+            blank: list[float | None] = [None] * (len(which) - 1)
+            series["search afterwards"] = [*blank, sum(found) / len(found)]
+        self.results.setdefault("runs", {})[name] = run
+        print(name, run["ended"], {k: v for k, v in series.items()}, flush=True)
+        self.save()
+
+    def perturb(self) -> None:
+        experiment = read(find("diffusion.perturb"), {"prompts": "\n".join(self.prompts), "show": "table", "plain": 8})
+        *_, last = experiment.run(self.model, self.data)
+        assert isinstance(last, Table)
+        self.results["perturb"] = [f for f in last.facts if not f.startswith("guidance")]
+        print(self.results["perturb"], flush=True)
+        self.save()
+
+    def speed(self, starts: int = 2, rounds: int = 7) -> None:
+        """A step of the search against its bare forward and backward: one batch of the same size and one gradient, in turn."""
+        ask = self.ask(self.prompts[0])
+        begun = begin(ask, self.model, goals(ask, self.model), "random", starts, 0)
+        work = Search(ask.net, begun.latents, begun.embedding, 0)
+        shape, device, each = (starts * work.batch, *begun.latents.shape[1:]), self.model.device, []
+        noise, t = torch.randn(shape).to(device), torch.randint(0, 1000, (shape[0],)).to(device)
+
+        def bare() -> None:
+            for i in range(0, shape[0], work.size * work.batch):
+                part = slice(i, i + work.size * work.batch)
+                y = begun.embedding.repeat_interleave(work.batch, 0)[part].requires_grad_()
+                clean = begun.latents.repeat_interleave(work.batch, 0)[part]
+                torch.autograd.grad(denoising(ask.net, clean, y, t[part], noise[part]).sum(), y)
+
+        def timed(run: Any) -> float:
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            started = time.process_time() if device.type == "cpu" else time.monotonic()
+            run()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            return (time.process_time() if device.type == "cpu" else time.monotonic()) - started
+
+        for i in range(rounds + 1):
+            one, two = timed(lambda: done(work.step())), timed(bare)
+            if i:
+                each.append((one, two))
+        ratios = sorted(a / b for a, b in each)
+        self.results["speed"] = {"ratio": ratios[len(ratios) // 2], "least": ratios[0], "most": ratios[-1], "step": float(np.median([a for a, _ in each])),
+                                 "starts": starts, "rounds": rounds, "parallel": work.size}
+        print("speed", self.results["speed"], flush=True)
+        self.save()
+
+
+def write(results: dict[str, Any], readme: Path) -> None:
+    """Puts the section in the place of the one that stands in the README, or at its end."""
+    text = readme.read_text() if readme.is_file() else ""
+    before, _, rest = text.partition(HEAD)
+    after = re.split(r"\n(?=##?#? )", rest, maxsplit=1)[1:]  # the next heading and all that follows
+    readme.write_text("\n".join([f"{before.rstrip()}\n\n{page(results)}".lstrip(), *after]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="painter")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--prompts", type=int, default=8, help="how many captions of at least 64 copies")
+    parser.add_argument("--parts", default="speed,perturb,prune,search,train")
+    parser.add_argument("--searched", default="nemo, pictures", help="whose pruned models are searched, separated by ;")
+    parser.add_argument("--quick", default="{}", help="JSON: other settings of the runs that train")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--page", action="store_true", help="only write the section")
+    args = parser.parse_args()
+    if not args.page:
+        bench, parts = Bench(args.model, args.device, args.prompts, args.out), args.parts.split(",")
+        for part in ("speed", "perturb"):
+            if part in parts and part not in bench.results:
+                getattr(bench, part)()
+        for prompt in bench.prompts:
+            kept = bench.results.get("prompts", {}).get(prompt, {})
+            if "prune" in parts and not ("pruned" in kept and ("search" in kept or "search" not in parts)):
+                models = bench.prune(prompt)
+                if "search" in parts:
+                    bench.search(prompt, {how: models[how] for how in args.searched.split(";")})
+        for name in TRAINED:
+            if "train" in parts and name not in bench.results.get("runs", {}):
+                bench.train(name, json.loads(args.quick))
+    results = json.loads(args.out.read_text())
+    folder = catalog.WEIGHTS / results["model"]
+    if folder.is_dir():
+        write(results, folder / "README.md")
+    else:
+        print(page(results))
+
+
+if __name__ == "__main__":
+    main()
