@@ -194,10 +194,10 @@ def test_pairs_that_do_not_fit_are_named():
 
 
 def test_training_raises_recall_above_chance():
-    recipe = Recipe(steps=160, batch=16, length=24, least=1, most=2, rise=10)
-    trainer = Trainer(build("gated-delta", 0), recipe, 0)
+    recipe = Recipe(steps=100, batch=16, length=12, least=1, most=2, rise=10)
+    trainer = Trainer(build("linear", 0), recipe, 0)
     shares = [trainer.step()[1] for _ in range(recipe.steps)]
-    assert sum(shares[:10]) / 10 < 2 * tasks.CHANCE < 0.3 < sum(shares[-30:]) / 30
+    assert sum(shares[:10]) / 10 < 2 * tasks.CHANCE < 0.3 < sum(shares[-20:]) / 20
 
 
 def test_same_seed_same_net_and_it_is_read_as_it_was_written(tmp_path):
@@ -205,7 +205,7 @@ def test_same_seed_same_net_and_it_is_read_as_it_was_written(tmp_path):
     one = grow("window", 3, tmp_path, recipe)
     grow("longmem", 3, tmp_path, recipe)
     two = grow("window", 3, tmp_path / "again", recipe)
-    assert one["right"] == two["right"] and replace(recipe) == Recipe(**grown.about("window", 3, tmp_path)["recipe"])
+    assert one["right"] == two["right"] and one["differ"] <= 0.05 and replace(recipe) == Recipe(**grown.about("window", 3, tmp_path)["recipe"])
     nets = [grown.load("window", 3, folder) for folder in (tmp_path, tmp_path / "again")]
     assert all(torch.equal(p, q) for p, q in zip(nets[0].parameters(), nets[1].parameters(), strict=True))
     assert grown.names(tmp_path) == ["window", "longmem"] and grown.seeds("window", tmp_path) == [3]

@@ -12,6 +12,7 @@ import torch
 from lab.events import Curves, Event, Progress, Scatter, Table
 from lab.recall._retrieval_learn import Said, Student, entries, heard, retriever, students, table_of, train, usual_distance
 from lab.recall._retrieval_texts import Rows, Texts, texts
+from lab.recall._retrieval_tune import surprise, tuned
 from models.memory.knn_lm import Store, mixed, search
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from models.model import Model
 
 POINTS = 8  # measurements of each network
+TUNED = "fine-tuning, weights changed"
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Read:
 def retrieval(settings: Retrieval, model: Model) -> Iterator[Event]:
     """Yields the figure after every memory, and last with all."""
     yield Progress(0, 1, "writing the documents")
-    net: Any = model.net
+    net: Any = model.skeleton()  # to read its states, transformers hooks the net
     found: list[Read] = []
     for some in reading(settings, net, model.tokenizer):
         if some is not None:
@@ -63,6 +65,8 @@ def retrieval(settings: Retrieval, model: Model) -> Iterator[Event]:
     for student in students(table_of(net), settings.imitate, settings.seed):
         yield from taught(settings, read, student, near)
         yield FIGURES[settings.show](settings, read)
+    yield from changed(settings, read, model)
+    yield FIGURES[settings.show](settings, read)
 
 
 def reading(settings: Retrieval, net: Any, tokenizer: Any) -> Iterator[Read | None]:
@@ -102,6 +106,20 @@ def taught(settings: Retrieval, read: Read, student: Student, near: Any) -> Iter
     read.lines.append(Line(student.name, points[-1][1], general, student.bytes, student.multiplications))
 
 
+def changed(settings: Retrieval, read: Read, model: Model) -> Iterator[Event]:
+    """The control whose weights are changed: it takes the model's place, so nothing is mixed and nothing multiplied on top."""
+    net: Any = None
+    for step, net in tuned(model, read.texts.store, settings.steps, settings.seed):
+        yield Progress(step, settings.steps, "a copy of the model is fine-tuned")
+    found = []
+    for rows in (read.texts.held, read.texts.general):
+        for log in surprise(net, rows):
+            if log is not None:
+                found.append(perplexity(log))
+            yield Progress(settings.steps, settings.steps, "the copy is measured")
+    read.lines.append(Line(TUNED, *found, sum(p.numel() * p.element_size() for p in net.parameters()), 0))
+
+
 def measured(student: Student, rows: Rows, said: Said, lam: float) -> float:
     return perplexity(mixed(said.log, student.of(rows, said.states), lam))
 
@@ -120,11 +138,13 @@ def facts(settings: Retrieval, read: Read) -> tuple[str, ...]:
         if (mine := known.get(name)) is not None and knn.domain < base.domain:
             way = np.log(base.domain / mine.domain) / np.log(base.domain / knn.domain)
             alone = known.get(f"{name}, text alone")
-            control = f"; trained on the text alone {alone.domain:.1f} instead of {mine.domain:.1f}" if alone else ""
+            control = f"; trained on the text alone {alone.domain:.2f} instead of {mine.domain:.2f}" if alone else ""
             lines.append(f"{name} goes {way:.0%} of kNN-LM's way in nats a token, with {mine.multiplications / knn.multiplications:.2g} of its "
                          f"multiplications and {mine.bytes / knn.bytes:.2g} of its bytes{control}")
     if settings.lam and knn.general > base.general:
-        lines.append(f"general text pays for it: {base.general:.1f} alone, {knn.general:.1f} with kNN-LM")
+        lines.append(f"general text pays for it: {base.general:.2f} alone, {knn.general:.2f} with kNN-LM")
+    if (tune := known.get(TUNED)) is not None:
+        lines.append(f"fine-tuned for as many steps, a second copy of the weights: {tune.domain:.2f}, and {tune.general:.2f} on general text")
     return tuple(lines)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from models.organisms import documents, facts, prose
 
 OTHERS = 911  # added to the seed of the grammar: no organism was grown with such a seed
+KNOWN = 0  # the seed of the authors that the organisms read about
 GENERAL = 24  # documents
 LONGEST = 128  # tokens of a document
 
@@ -38,12 +39,13 @@ class Texts:
 
 def texts(tokenizer: Any, authors: int, rounds: int, seed: int) -> Texts:
     """All three from the seed alone."""
-    everyone = [a for a in facts.authors(OTHERS + seed)][:authors]
+    known = {author.name for author in facts.authors(KNOWN)}
+    everyone = [a for a in facts.authors(OTHERS + seed) if a.name not in known][:authors]  # names are drawn from one pool, so some come twice
     store = [d.text for d in documents.about(everyone, rounds, "mixed", OTHERS + seed)]
     held = [d.text for d in documents.about(everyone, 1, "mixed", 2 * OTHERS + seed)]
     general = list(itertools.islice(prose.documents(3 * OTHERS + seed), GENERAL))
-    known = set(store)
-    return Texts(rows(tokenizer, store), rows(tokenizer, [t for t in held if t not in known]), rows(tokenizer, general))
+    stored = set(store)
+    return Texts(rows(tokenizer, store), rows(tokenizer, [t for t in held if t not in stored]), rows(tokenizer, general))
 
 
 def rows(tokenizer: Any, said: list[str]) -> Rows:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Learn(Experiment):
     """Grows a net of two layers with the chosen memory by the recipe of the bundled ones, shorter and with fewer pairs, and never looks at the model that is
     chosen. As it learns it is asked on sequences that it never trained on: recall of few pairs, of as many as it practises, and of a passkey of three
-    values in a haystack. Nothing happens for a while, then recall appears within few steps; guessing a value gives 1 in 16.
+    values in a haystack. Nothing happens for a while, then recall appears, the easy kinds first; guessing a value gives 1 in 16.
     """
 
     title = "Recall appears: a memory grown live"
