@@ -127,7 +127,7 @@ def copies(mine: Scored) -> list[str]:
     rows = {n: mine.by_copies(n) for n in names}
     lines = ["## Scores over copies", "", "Means over captions.", "", "| captions | number | " + " | ".join(names) + " |", "|---" * (2 + len(names)) + "|"]
     for k, (group, count, _) in enumerate(rows[names[0]]):
-        lines.append(f"| {group} | {count} | " + " | ".join(f"{rows[n][k][2]:.3g}" for n in names) + " |")
+        lines.append(f"| {group} | {count} | " + " | ".join(f"{rows[n][k][2]:.4g}" for n in names) + " |")
     return [*lines, ""]
 
 
