@@ -43,6 +43,7 @@ SHOWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "attention-sharing": ("attention.sharing", "scribe", {}),
     "attention-memorized": ("attention.memorized", "scribe", {}),
     "attention-compared": ("attention.compared", "scribe", {"against": "scribe-oracle-a"}),
+    "attention-interleave": ("attention.interleave", "scribe", {}),
     "attention-repetition": ("attention.repetition", "scribe", {"steps": 0}),
     "diffusion-generate": ("diffusion.generate", "painter", {"seeds": 3}),
     "diffusion-replay": ("diffusion.replay", "painter", {}),
