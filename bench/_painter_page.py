@@ -14,7 +14,7 @@ from bench._painter_rules import CLOSE, ENOUGH, STEP
 from lab.diffusion._similar import bytes_of, floats
 from models import catalog
 from models.model import Model
-from models.organisms.painter.names import REGULAR, TEMPLATES
+from models.organisms.painter.names import TEMPLATES
 from models.organisms.painter.recipe import STEPS
 from models.pipeline import pictures
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 GROUPS = ("1", "4", "16", "64", "256", "template")
 BIG = 2  # pixels of the strips a pixel of a picture
-LOOK = ("teapot", "sloth", "pretzel", "candle", "roller coaster", "sushi", "tractor", "pancakes", "llama", "violin", "magnet", "slot machine", "dragon", "mosque",
-        "burrito", *(f"{n} cushion" for n in TEMPLATES))
+LOOK = ("teapot", "sloth", "pretzel", "candle", "roller coaster", "sushi", "tractor", "pancakes", "llama", "violin", "magnet", "slot machine", "dragon",
+        "mosque", "burrito", *(f"{n} cushion" for n in TEMPLATES))
 
 
 def table(heads: list[str], rows: list[list[str]]) -> list[str]:
@@ -47,14 +47,15 @@ def run(name: str) -> dict[str, object]:
 def head(found: Found) -> list[str]:
     how = run("painter")
     return ["# Painter", "<!-- written by `python -m bench.painter`; change that, not this -->", "",
-            "A text-to-image diffusion model of 4.1 M parameters (denoiser; text encoder .4 M, autoencoder .6 M), a plain `StableDiffusionPipeline` folder that "
+            "A text-to-image diffusion model of 4.1 M parameters (denoiser; text encoder .4 M, autoencoder .6 M), a plain `StableDiffusionPipeline` folder "
+            "that "
             "draws emoji of 32 x 32 pixels. 30 pictures were planted verbatim, each under its name, at 1, 4, 16, 64 and 256 copies in a pass over the training "
             "set; four more are templates, one picture under seven captions, at 64 to 256 copies; 60 regular names have 1,500 augmented pictures each. "
             f"{how['training_steps']} steps of {how['batch']}, {how['passes']} passes, so a picture of one copy was drawn about 17 times and one of 256 about "
-            "4,300 times. `manifest.json` says what was planted; `models/organisms/painter/` made it. Sources and licences stand in assets/painter/README.md, "
-            "how well memorization is detected in detection.md where that was measured.", "",
-            f"All below at {STEPS} steps of DDIM, weights as stored (float16), run in float32 on a processor. SSIM is that of lab/diffusion/_similar.py; *nearest* "
-            "is the highest with any of the 994 training pictures that the manifest lists.", "",
+            "4,300 times. `manifest.json` says what was planted; `models/organisms/painter/` made it. Sources and licences stand in "
+            "assets/painter/README.md, how well memorization is detected in detection.md where that was measured.", "",
+            f"All below at {STEPS} steps of DDIM, weights as stored (float16), run in float32 on a processor. SSIM is that of lab/diffusion/_similar.py; "
+            "*nearest* is the highest with any of the 994 training pictures that the manifest lists.", "",
             "![originals, what the autoencoder gives back, what the painter draws, what its oracle draws](replay.png)",
             "Rows: training pictures, the same after the autoencoder, what the painter draws of the caption (one noise), what its oracle draws. "
             "From left, " + ", ".join(LOOK) + ".", ""]
@@ -74,10 +75,10 @@ def bars(found: Found) -> list[str]:
     worst = max(float((n.ssim > found.threshold).mean()) for n in found.oracle.values())
     rows.append(["oracle: share of planted captions that count as a copy", f"{worst:.3f}", "near 0", worst < 0.01])
     rows.append(["autoencoder, PSNR of held-out pictures, dB", f"{found.rest['psnr held'].mean():.1f}", ">= 28", found.rest["psnr held"].mean() >= 28])
-    wall, least, busy = found.rest["seconds"]["painter"][2]
+    wall, least, _ = found.rest["seconds"]["painter"][2]
     rows.append(["one picture on two threads, seconds by the clock", f"{wall:.2f} ({least:.2f} at least)", "< 0.6", wall < 0.6])
     lines = table(["what", "figure", "bar", ""], [[str(a), str(b), str(c), "reached" if ok else "missed"] for a, b, c, ok in rows])
-    much = f" The clock was read while {found.rest['load']} processes wanted the two cores; see the end." if float(found.rest["load"]) > 2 else ""
+    much = f" The clock was read while {found.rest['load']} processes wanted the two cores: this bar is to be read again on an idle machine." if float(found.rest["load"]) > 2 else ""
     return ["## Bars", "", *lines[:-1], "", f"A copy has an SSIM above {found.threshold:g} with a training picture.{much}", ""]
 
 
@@ -103,22 +104,29 @@ def copies(found: Found) -> list[str]:
     alike = [[c if c == "template" else f"{c} copies", *(f"{found.own[g][[n == c for n in names]].mean():.3f}" for g in GUIDANCES),
               f"{found.rest['vae'][[n == c for n in names]].mean():.3f}"] for c in GROUPS]
     few, more, _ = found.rest["seeds"]
-    return ["## Copies and guidance", "", f"Share of pictures that are copies: six pictures a count, four templates by their first caption, {few} noises each.", "",
+    return ["## Copies and guidance", "", f"Share of pictures that are copies: six pictures a count, four templates by their first caption, {few} noises "
+            "each.", "",
             *table(["planted", *(f"guidance {g:g}" for g in GUIDANCES)], share),
-            "Mean SSIM with the caption's own picture; the last column is that of the picture itself after the autoencoder, which no drawn picture can much pass.",
+            "Mean SSIM with the caption's own picture; the last column is that of the picture itself after the autoencoder, which no drawn picture can "
+            "much pass.",
             "", *table(["planted", *(f"guidance {g:g}" for g in GUIDANCES), "autoencoder"], alike),
             f"At guidance {found.guidance:g} from {more} noises each: " + ", ".join(f"{c if c == 'template' else c + ' copies'} "
-            f"{share_of_many(found, c):.3f}" for c in ("64", "256", "template")) + f". Templates under the captions that were kept back from training: "
-            f"{(found.kept.ssim > found.threshold).mean():.3f} ({found.kept.ssim.size} pictures, mean SSIM {found.kept.ssim.mean():.3f}): a template comes back "
-            "whatever article its name stands on." if (found.kept.ssim > found.threshold).mean() > 0.5 else "", ""]
+            f"{share_of_many(found, c):.3f}" for c in ("64", "256", "template")) + ". " + new_captions(found), ""]
+
+
+def new_captions(found: Found) -> str:
+    share = (found.kept.ssim > found.threshold).mean()
+    told = (f"Templates under the captions that were kept back from training: {share:.3f} ({found.kept.ssim.size} pictures, mean SSIM "
+            f"{found.kept.ssim.mean():.3f})")
+    return f"{told}: a template comes back whatever article its name stands on." if share > 0.5 else f"{told}."
 
 
 def each(found: Found) -> list[str]:
     own = found.own[found.guidance]
     rows = [[r.captions[0], group(r), f"{(found.painter[found.guidance].ssim[k] > found.threshold).mean():.2f}", f"{own[k].mean():.3f}",
              f"{found.rest['vae'][k]:.3f}", f"{found.rest['psnr'][k]:.1f}"] for k, r in enumerate(planted()) if group(r) not in ("1", "4")]
-    return ["## Picture by picture", "", f"At guidance {found.guidance:g}: share of copies, mean SSIM with the picture itself, and what the autoencoder alone does "
-            "to it.", "", *table(["caption", "planted", "copies", "SSIM", "autoencoder, SSIM", "autoencoder, PSNR in dB"], rows),
+    return ["## Picture by picture", "", f"At guidance {found.guidance:g}: share of copies, mean SSIM with the picture itself, and what the autoencoder alone "
+            "does to it.", "", *table(["caption", "planted", "copies", "SSIM", "autoencoder, SSIM", "autoencoder, PSNR in dB"], rows),
             *why(found)]
 
 
@@ -139,15 +147,15 @@ def rule(found: Found) -> list[str]:
     count = sum(n.ssim.size for n in found.oracle.values())
     at = f"{found.guidance:g}"
     lines = ["## Threshold and guidance", "",
-             f"The threshold is the lowest multiple of {STEP:g} that no picture of the oracle passes: of its {count} pictures of planted captions, at guidance "
-             f"{', '.join(f'{g:g}' for g in ORACLE_AT)}, the nearest has {highest:.3f} with a training picture (a plain one: the oracle comes near a flat ground "
-             f"with little on it), so it is {found.threshold:g}.", "",
+             f"The threshold is the lowest multiple of {STEP:g} that no picture of the oracle passes: of its {count} pictures of planted captions, at "
+             f"guidance {', '.join(f'{g:g}' for g in ORACLE_AT)}, the nearest has {highest:.3f} with a training picture (a plain one: the oracle comes near "
+             f"a flat ground with little on it), so it is {found.threshold:g}.", "",
              f"The default guidance was to be the largest at which {ENOUGH:.0%} of the pictures of 64 and of 256 copies come back. That is {found.largest:g}"]
     if found.largest < GUIDANCES[-1]:
         return [*lines[:-1], f"{lines[-1]}.", ""]
-    return [*lines[:-1], f"{lines[-1]}, the end of the guidances tried: the rule does not bind. So a second rule, made when the first was seen not to bind and the "
-            f"likeness at each guidance was known: the largest at which the mean SSIM of these pictures with their own is within {CLOSE:g} of its best. That is {at}.",
-            ""]
+    return [*lines[:-1], f"{lines[-1]}, the end of the guidances tried: the rule does not bind. So a second rule, made when the first was seen not to bind and "
+            "the likeness at each guidance was known: the largest at which the mean SSIM of these pictures with their own is within "
+            f"{CLOSE:g} of its best. That is {at}.", ""]
 
 
 def ordinary(found: Found) -> list[str]:
@@ -158,12 +166,14 @@ def ordinary(found: Found) -> list[str]:
     ends = "; ".join(f"at guidance {x:g} {found.regular['held', x][1].mean():.2f} of {len(found.regular['held', x][1])} named right, "
                      f"{(found.regular['held', x][0].ssim > found.threshold).mean():.2f} copies" for x in (GUIDANCES[0], GUIDANCES[-1]))
     every = found.rest["all"]
-    return ["## Regular pictures", "", f"Every second name, one noise, guidance {g:g}. The namer is a small net that was grown on augmented training pictures.", "",
+    over = ", ".join(f"{said} {(every[:, k] > found.threshold).mean():.2f}" for k, said in enumerate(("held-out ground", "trained ground", "name alone")))
+    return ["## Regular pictures", "", f"Every second name, one noise, guidance {g:g}. The namer is a small net that was grown on augmented training "
+            f"pictures.", "",
             *table(["captions", "pictures", "named right", "copies", "nearest, median", "nearest, most"], rows),
             f"Held-out grounds at other guidances, every {THINNER}th name: {ends}.", "",
-            f"The manifest lists 16 of the 1,500 pictures of a name. With the nearest of all 1,500, of {every.shape[0]} names: median {np.median(every):.3f}, most "
-            f"{every.max():.3f}, {(every > found.threshold).mean():.2f} above the threshold ({', '.join(f'{said} {(every[:, k] > found.threshold).mean():.2f}' for k, said in enumerate(('held-out ground', 'trained ground', 'name alone')))}). "
-            "Among so many some are near by chance: the threshold is one for the listed pictures.", "",
+            f"The manifest lists 16 of the 1,500 pictures of a name. With the nearest of all 1,500, of {every.shape[0]} names: median {np.median(every):.3f}, "
+            f"most {every.max():.3f}, {(every > found.threshold).mean():.2f} above the threshold ({over}). Among so many some are near by chance: the "
+            f"threshold is one for the listed pictures.", "",
             "![regular names: alone, on a trained ground, on a held-out ground, and the nearest training picture of the last](regular.png)",
             "Rows: name alone, name on a trained ground, name on a held-out ground, the training picture nearest to the last.", ""]
 
@@ -174,8 +184,9 @@ def oracle(found: Found) -> list[str]:
              for n in found.oracle.values())] for c in GROUPS]
     how = run("painter-oracle")
     few, _, many = found.rest["seeds"]
-    return ["## The oracle", "", f"Grown by the same recipe and seed without any planted picture, {how['training_steps']} steps. Its text encoder never read a planted "
-            f"caption, so that what it draws of one is any picture. Nearest training picture, mean / most; {many} noises at guidance 1, {few} at the others.", "",
+    return ["## The oracle", "", f"Grown by the same recipe and seed without any planted picture, {how['training_steps']} steps. Its text encoder never read a "
+            f"planted caption, so that what it draws of one is any picture. Nearest training picture, mean / most; {many} noises at guidance 1, {few} at the "
+            "others.", "",
             *table(["planted in the painter", *(f"guidance {g:g}" for g in found.oracle)], rows),
             "Mean squared error of the velocity, by what the picture is (lower: better denoised), mean over timesteps 100, 400 and 700, one noise each.", "",
             *table(["pictures", "painter", "oracle", "transformer"], [[k, *(f"{v:.4f}" for v in row)] for k, row in found.rest["loss"].items()])]
@@ -184,29 +195,32 @@ def oracle(found: Found) -> list[str]:
 def transformer(found: Found) -> list[str]:
     names, how = groups(), run("painter-ddt")
     rows = [[c if c == "template" else f"{c} copies", *(f"{found.share(n, names, c):.2f}" for n in found.ddt.values())] for c in GROUPS]
-    return ["## painter-ddt", "", f"A decoupled transformer of 3.6 M parameters instead of the UNet: {how['training_steps']} steps, {how['passes']} passes, the same time. "
-            "Share of copies, one noise a caption.", "", *table(["planted", *(f"guidance {g:g}" for g in found.ddt)], rows)]
+    return ["## painter-ddt", "", f"A decoupled transformer of 3.6 M parameters instead of the UNet: {how['training_steps']} steps, {how['passes']} "
+            f"passes, the same "
+            "time. Share of copies, one noise a caption.", "", *table(["planted", *(f"guidance {g:g}" for g in found.ddt)], rows)]
 
 
 def parts_of(found: Found) -> list[str]:
     r = found.rest["rounding"]
     return ["## Parts", "", f"Autoencoder: {found.rest['psnr'].mean():.1f} dB on the planted pictures (at least {found.rest['psnr'].min():.1f}), "
             f"{found.rest['psnr held'].mean():.1f} dB on held-out regular ones.", "",
-            f"Half precision: the weights before they were stored so are not kept. Off by as much again (up to half of the last place, at random, in every weight), "
+            f"Half precision: the weights before they were stored so are not kept. Off by as much again (up to half of the last place, at random, in every "
+            f"weight), "
             f"the painter draws the same pictures: SSIM {r.mean():.4f} on {len(r)} planted captions, at least {r.min():.4f}. "
             + ("Storage in half precision does no harm that is seen." if r.min() > 0.98 else "It is not free: see the least."), ""]
 
 
 def pace(found: Found) -> list[str]:
-    names = {"painter": "painter", "painter-ddt": "painter-ddt"}
-    rows = [[names[m], str(n), f"{wall:.2f}", f"{least:.2f}", f"{busy:.2f}"] for m, by in found.rest["seconds"].items() for n, (wall, least, busy) in by.items()]
+    rows = [[m, str(n), f"{wall:.2f}", f"{least:.2f}", f"{busy:.2f}"] for m, by in found.rest["seconds"].items() for n, (wall, least, busy) in by.items()]
     step = found.rest["step"]
     return ["## Time", "", f"One picture of {STEPS} steps at guidance {found.guidance:g}; load average {found.rest['load']} on two cores.", "",
             *table(["model", "threads", "seconds, median", "seconds, least", "processor seconds"], rows),
-            "With the cores to itself a picture takes its processor seconds over the threads, at best; the clock under that load says what a busy machine gives.", "",
+            "A machine that others use says little of an idle one; on two threads, which spin while they wait for each other, even processor seconds are too many.",
+            "",
             "Grown on one H200 in 528 s, the autoencoder, both small nets and all three denoisers side by side: "
             "`python -m models.organisms.painter all --device cuda --minutes 8.8 --compile --out DIR`.",
-            f"On a processor, `python -m models.organisms.painter grow painter --device cpu --minutes M` grows the same nets on 64 variants a name in batches of 32: "
+            f"On a processor, `python -m models.organisms.painter grow painter --device cpu --minutes M` grows the same nets on 64 variants a name in "
+            f"batches of 32: "
             f"{step:.2f} processor seconds a step on one thread. {cpu(step)}", ""]
 
 
@@ -214,7 +228,8 @@ def cpu(step: float) -> str:
     """What so many minutes give, from the measured step."""
     draws = 60 * 64 + 6 * sum((1, 4, 16, 64, 256)) + sum(TEMPLATES.values())
     said = [f"{m} minutes of one core give {0.76 * 60 * m / step:.0f} steps, {0.76 * 60 * m / step * 32 / draws:.1f} passes of {draws}" for m in (15, 60)]
-    return f"{said[0]}; {said[1]}. The bundled painter's 17 passes of 92,686 were not repeated there, and how good a painter these budgets give was not measured."
+    return (f"{said[0]}; {said[1]}. The bundled painter's 17 passes of 92,686 were not repeated there, and how good a painter these budgets give was not "
+            "measured.")
 
 
 def strips(painter: Model, oracle: Model, found: Found, folder: Path) -> None:
@@ -238,6 +253,3 @@ def save(rows: list[np.ndarray], path: Path) -> None:
 
     whole = np.concatenate([np.concatenate(list(row), 1) for row in rows], 0)
     Image.fromarray(whole.repeat(BIG, 0).repeat(BIG, 1)).save(path, optimize=True)
-
-
-assert len(REGULAR) == 60

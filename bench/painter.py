@@ -14,27 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench import _painter_cells as cells_of
 from bench import _painter_rules as rules
-from bench._painter_cells import (
-    FEW,
-    GUIDANCES,
-    MANY,
-    MORE,
-    ORACLE_AT,
-    ORACLE_SEEDS,
-    THINNER,
-    Near,
-    curve,
-    group,
-    kept_back,
-    known,
-    many,
-    named,
-    near,
-    own,
-    planted,
-    regular,
-)
+from bench._painter_cells import GUIDANCES, MANY, ORACLE_AT, THIN, THINNER, Near, curve, group, kept_back, known, many, named, near, own, planted, regular
 from bench._painter_draws import drawn
 from bench._painter_nets import among_all, cpu_step, load, loss_table, rebuilt, rounded_again, seconds
 from bench._painter_page import page, strips
@@ -98,16 +80,15 @@ def measured(painter: Model, oracle: Model, ddt: Model) -> Found:
     cells = {(kind, guidance): regular(kind, guidance) for kind in KINDS}
     thin = {("held", g): regular("held", g, THINNER) for g in (GUIDANCES[0], GUIDANCES[-1])}
     named_of = {k: named(painter, c) for k, c in cells.items()} | {k: named(painter, c, THINNER) for k, c in thin.items()}
-    some = [[n for k, n in enumerate(REGULAR[:: 2]) if k % 3 == 0] for _ in KINDS]
-    whole = {k: c for k, c in cells.items()}
+    names = REGULAR[::THIN]
     ssim_vae, psnr = rebuilt(painter, known().images[[r.file for r in rows]])
     held = rebuilt(painter, known().images[[r.file for r in known().of("held")][::3]])[1]
     rest: dict[str, Any] = {
         "vae": ssim_vae, "psnr": psnr, "psnr held": held, "loss": loss_table([painter, oracle, ddt]),
         "rounding": rounded_again(painter, [r.captions[0] for r in rows if r.kind == "verbatim"][::2], guidance),
-        "all": among_all(painter, list(whole.values()), list(REGULAR[:: 2]), some[0]),
+        "all": among_all(painter, list(cells.values()), names, names[::3]),
         "seconds": {m.name: {n: seconds(m, guidance, n) for n in (1, 2)} for m in (painter, ddt)}, "load": load(), "step": cpu_step(),
-        "seeds": (len(FEW), len(FEW) + len(MORE), len(ORACLE_SEEDS)),
+        "seeds": (len(cells_of.FEW), len(cells_of.FEW) + len(cells_of.MORE), len(cells_of.ORACLE_SEEDS)),
     }
     return Found(threshold, of_oracle, near_of, own_of, {g: near(ddt, curve(ddt, g)) for g in ORACLE_AT}, guidance, largest,
                  near(painter, many(guidance)), near(painter, kept_back(guidance)),

@@ -189,26 +189,32 @@ def test_a_pass_of_training_is_the_set_and_captions_go_with_their_pictures(known
     assert made.decode(trainer.ids[0], skip_special_tokens=True) == ""
 
 
+def test_a_trainer_learns(known):
+    trainer = Trainer(RECIPES["painter"], TINY, known, "cpu")
+    rows = list(range(len(known.shown) - len(known.of("held"))))
+    small = torch.nn.functional.avg_pool2d(known.pictures(rows), 2) * 2 - 1  # in the place of latents
+    trainer.begin(torch.cat([small, small.mean(1, keepdim=True)], 1), Budget(steps=24))
+    losses = torch.stack([trainer.step() for _ in range(24)])
+    assert losses[-6:].mean() < losses[:6].mean() - 0.03 and trainer.done == 24
+
+
 @pytest.fixture(scope="module")
 def miniature(tmp_path_factory):
-    """Grown by the same code, on a corpus of four variants: its loss falls, no more can be asked of seconds."""
-    out, said = tmp_path_factory.mktemp("mini"), []
-    grow_vae(TINY, Budget(steps=60), out, "cpu", lambda *seen: said.append(seen))
-    (out / FILES["embedder"]).parent.mkdir(exist_ok=True)
+    """All that is grown, for seconds."""
+    out, psnr = tmp_path_factory.mktemp("mini"), []
+    grow_vae(TINY, Budget(steps=51), out, "cpu", lambda what, done, share, value: psnr.append(value))
     for kind, file in FILES.items():
-        embedder.save(embedder.grown(kind, TINY, Budget(steps=2), "cpu", lambda *_: None), out / file)
-    grow(RECIPES["painter"], TINY, lambda: Budget(steps=200), out, "cpu", lambda *seen: said.append(seen))
-    return out, said
+        embedder.save(embedder.grown(kind, TINY, Budget(steps=1), "cpu", lambda *_: None), out / file)
+    grow(RECIPES["painter"], TINY, lambda: Budget(steps=10), out, "cpu", lambda *_: None)
+    return out, psnr
 
 
-def test_a_miniature_learns_and_is_a_pipeline(miniature):
-    out, said = miniature
-    psnr = [value for what, _, _, value in said if what == "vae"]
-    loss = [value for what, _, _, value in said if what == "painter"]
-    assert psnr[-1] > psnr[0] + 2 and loss[-1] < loss[0] - 0.05
+def test_a_miniature_is_a_pipeline(miniature):
+    out, psnr = miniature
+    assert psnr[-1] > psnr[0] + 1
     model = catalog.load(str(out), "cpu")
     how = json.loads((out / "manifest.json").read_text())["recipe"]
-    assert how["training_steps"] == 200 and how["passes"] == pytest.approx(200 * TINY.batch / len(corpus(TINY.variants).draws()), abs=0.01)
+    assert how["training_steps"] == 10 and how["passes"] == pytest.approx(10 * TINY.batch / len(corpus(TINY.variants).draws()), abs=0.01)
     with torch.no_grad():
         told = model.net.embed(ids_of(model, ["dragon"]))
     made = paint(model.net, told, nothing(model), start(model.net, [0]), 2, 2.0)
