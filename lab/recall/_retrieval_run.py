@@ -111,7 +111,8 @@ def taught(settings: Retrieval, read: Read, student: Student, near: Any) -> Iter
 def changed(settings: Retrieval, read: Read, model: Model) -> Iterator[Event]:
     """The control whose weights are changed: it takes the model's place, so nothing is mixed and nothing multiplied on top."""
     net: Any = None
-    for step, net in tuned(model, read.texts.store, settings.steps, settings.seed):
+    for step, trained in tuned(model, read.texts.store, settings.steps, settings.seed):
+        net = trained
         yield Progress(step, settings.steps, "a copy of the model is fine-tuned")
     found = []
     for rows in (read.texts.held, read.texts.general):
@@ -137,8 +138,8 @@ def facts(settings: Retrieval, read: Read) -> tuple[str, ...]:
              f"lam {settings.lam}, {settings.near} neighbours, temperature {read.temperature:.3g}"]
     base, knn, others = known["the model alone"], known["kNN-LM"], known[OTHERS]
     if settings.lam:
-        lines.append(f"with a store of {len(read.others.keys):,} tokens about other authors kNN-LM goes from {base.domain:.2f} to {others.domain:.2f}, with its "
-                     f"own to {knn.domain:.2f}: the difference is what the documents say, not their form")
+        lines.append(f"with a store of {len(read.others.keys):,} tokens about other authors kNN-LM goes from {base.domain:.2f} to {others.domain:.2f}, with "
+                     f"its own to {knn.domain:.2f}: the difference is what the documents say, not their form")
     for name in ("Memory Decoder", "MLP Memory"):
         if (mine := known.get(name)) is not None and knn.domain < base.domain:
             way = np.log(base.domain / mine.domain) / np.log(base.domain / knn.domain)
