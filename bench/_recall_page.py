@@ -65,8 +65,8 @@ def inside(groups: dict[str, list[Figures]]) -> list[str]:
     cut = float(np.mean([f["cut"]["window"] for f in groups["full"]]))
     if own > cut - 0.05:
         return []
-    return ["", f"**The window alone is under-trained.** It holds the last 32 tokens, yet recalls only {own:.2f} of what was asked at lags 1 to 28; the net grown "
-            f"with full attention and cut to the same window recalls {cut:.2f} there. Most questions that it is trained on ask for what it has lost. "
+    return ["", f"**The window alone is under-trained.** It holds the last 32 tokens, yet recalls only {own:.2f} of what was asked at lags 1 to 28; the net "
+            f"grown with full attention and cut to the same window recalls {cut:.2f} there. Most questions that it is trained on ask for what it has lost. "
             "Sinks and window share this, and LongMem is built on it: their figures inside the window say what this recipe gave, not what a window can hold."]
 
 
@@ -141,7 +141,7 @@ def compare(done: dict[str, Figures], claim: str, one: str, two: str, what: str,
         word = "reproduced"
     elif mean < 0 or abs(mean) < 0.005:
         word = "not reproduced"
-    a, b = (np.mean([measure(done[k]) for k in done if k.rsplit("-", 1)[0] == name]) for name in (one, two))
+    a, b = (float(np.mean([measure(done[k]) for k in done if k.rsplit("-", 1)[0] == name])) for name in (one, two))
     return (f"{claim}: **{word}**. {what}: {a:.3f} against {b:.3f}; difference seed by seed {', '.join(f'{d:+.3f}' for d in found)} "
             f"(mean {mean:+.3f}, standard error {error:.3f}).")
 
