@@ -21,12 +21,14 @@ are asked for later, and on passkeys in a haystack: 900 steps of 32 sequences of
 
 {seeds}
 
-*Recall* is the share of questions answered right, all tokens being possible; guessing a value gives 0.062. *Lag* is the distance from the value to its question, with 16 pairs; *far* is in sequences of 512 tokens, four times as long as any that was
-practised. *Fidelity* swaps one stored value: Jensen-Shannon divergence, in bits, of the answer at its question; *untrained* is the same net before it
-learned. *State* is what is carried after 128 tokens, and after 512. Times are of one CPU thread: a token of one sequence read step by step, and of 16
-sequences read at once.
+*Recall* is the share of questions answered right, all tokens being possible; guessing a value gives 0.062. *Lag* is the distance from the value to its
+question, with 16 pairs; *far* is in sequences of 512 tokens, four times as long as any that was practised. *Fidelity* swaps one stored value:
+Jensen-Shannon divergence, in bits, of the answer at its question; *untrained* is the same net before it learned. *State* is what is carried after 128
+tokens, and after 512. Times are of one CPU thread, on a machine that others used: a token of one sequence read step by step, and of 16 sequences read at
+once.
 {precision}"""
-ONE = "**There is one seed so far**, so nothing here says how far another would differ, and no verdict is established. More seeds are taken up when they are grown."
+ONE = """**There is one seed so far**, so nothing here says how far another would differ, and no verdict is established. More seeds are taken up when they are
+grown."""
 MANY = "Figures are means over seeds, ± their standard deviation where there are several; the column *seeds* says how many."
 
 
@@ -51,8 +53,8 @@ def precision(done: dict[str, Figures]) -> str:
     if not both:
         return ""
     most, differ = max(abs(f["single"] - f["half"]) for f in both), max(f["differ"] for f in both)
-    return (f"\nHalf precision, in which weights are stored, changes recall by at most {most:.4f} ({len(both)} nets were asked in both before they were written; "
-            f"at most {differ:.2%} of the answers are others).\n")
+    return (f"\nHalf precision, in which weights are stored, changes recall by at most {most:.4f} ({len(both)} nets were asked in both before they were "
+            f"written; at most {differ:.2%} of the answers are others).\n")
 
 
 def inside(groups: dict[str, list[Figures]]) -> list[str]:
@@ -63,8 +65,8 @@ def inside(groups: dict[str, list[Figures]]) -> list[str]:
     cut = float(np.mean([f["cut"]["window"] for f in groups["full"]]))
     if own > cut - 0.05:
         return []
-    return ["", f"**The window alone is under-trained.** It holds the last 32 tokens, yet recalls only {own:.2f} of what was asked at lags 1 to 28; the net grown with "
-            f"full attention and cut to the same window recalls {cut:.2f} there. Most questions that it is trained on ask for what it has lost, and teach it nothing. "
+    return ["", f"**The window alone is under-trained.** It holds the last 32 tokens, yet recalls only {own:.2f} of what was asked at lags 1 to 28; the net "
+            f"grown with full attention and cut to the same window recalls {cut:.2f} there. Most questions that it is trained on ask for what it has lost. "
             "Sinks and window share this, and LongMem is built on it: their figures inside the window say what this recipe gave, not what a window can hold."]
 
 
@@ -139,7 +141,7 @@ def compare(done: dict[str, Figures], claim: str, one: str, two: str, what: str,
         word = "reproduced"
     elif mean < 0 or abs(mean) < 0.005:
         word = "not reproduced"
-    a, b = (np.mean([measure(done[k]) for k in done if k.rsplit("-", 1)[0] == name]) for name in (one, two))
+    a, b = (float(np.mean([measure(done[k]) for k in done if k.rsplit("-", 1)[0] == name])) for name in (one, two))
     return (f"{claim}: **{word}**. {what}: {a:.3f} against {b:.3f}; difference seed by seed {', '.join(f'{d:+.3f}' for d in found)} "
             f"(mean {mean:+.3f}, standard error {error:.3f}).")
 

@@ -39,7 +39,8 @@ class DDT(ModelMixin, ConfigMixin):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def condition(self, latents: Float[Tensor, "n c h w"], t: Tensor | float | int, embedding: Float[Tensor, "n rows text"]) -> Float[Tensor, "n patches width"]:
+    def condition(self, latents: Float[Tensor, "n c h w"], t: Tensor | float | int,
+                  embedding: Float[Tensor, "n rows text"]) -> Float[Tensor, "n patches width"]:
         """The self-condition z: what the encoder makes of noisy latents, their timestep (0 to 999, one number or one a row) and the prompt."""
         moment = self._moment(latents, t)
         states = self.read(latents).flatten(2).transpose(1, 2) + self.places

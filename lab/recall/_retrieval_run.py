@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from models.model import Model
 
 POINTS = 8  # measurements of each network
+OTHERS = "kNN-LM, a store about others"
 TUNED = "fine-tuning, weights changed"
 
 
@@ -42,6 +43,7 @@ class Read:
     held: Said
     general: Said
     store: Store
+    others: Store
     temperature: float
     lines: list[Line] = field(default_factory=list)
     curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
@@ -72,7 +74,7 @@ def retrieval(settings: Retrieval, model: Model) -> Iterator[Event]:
 def reading(settings: Retrieval, net: Any, tokenizer: Any) -> Iterator[Read | None]:
     written = texts(tokenizer, settings.authors, settings.rounds, settings.seed)
     said: list[Said] = []
-    for rows in (written.store, written.held, written.general):
+    for rows in (written.store, written.held, written.general, written.others):
         one = None
         for one in heard(net, rows):
             if one is None:
@@ -80,16 +82,16 @@ def reading(settings: Retrieval, net: Any, tokenizer: Any) -> Iterator[Read | No
         assert one is not None
         said.append(one)
     store = entries(written.store, said[0])
-    yield Read(written, said[1], said[2], store, settings.temperature or usual_distance(store))
+    yield Read(written, said[1], said[2], store, entries(written.others, said[3]), settings.temperature or usual_distance(store))
 
 
 def retrieved(settings: Retrieval, read: Read) -> None:
-    """The model alone, and kNN-LM."""
+    """The model alone, and kNN-LM; and the control, whose store tells of others: what it gains is the form of such documents, not what they say."""
     read.lines.append(Line("the model alone", perplexity(read.held.log), perplexity(read.general.log), 0, 0))
-    found = [mixed(said.log, search(read.store, said.states, settings.near, read.temperature).of(rows.target), settings.lam)
-             for said, rows in ((read.held, read.texts.held), (read.general, read.texts.general))]
-    size = read.store.keys.shape
-    read.lines.append(Line("kNN-LM", *map(perplexity, found), read.store.bytes, size[0] * size[1]))
+    for name, store in (("kNN-LM", read.store), (OTHERS, read.others)):
+        found = [mixed(said.log, search(store, said.states, settings.near, read.temperature).of(rows.target), settings.lam)
+                 for said, rows in ((read.held, read.texts.held), (read.general, read.texts.general))]
+        read.lines.append(Line(name, *map(perplexity, found), store.bytes, store.keys.numel()))
 
 
 def taught(settings: Retrieval, read: Read, student: Student, near: Any) -> Iterator[Event]:
@@ -109,7 +111,8 @@ def taught(settings: Retrieval, read: Read, student: Student, near: Any) -> Iter
 def changed(settings: Retrieval, read: Read, model: Model) -> Iterator[Event]:
     """The control whose weights are changed: it takes the model's place, so nothing is mixed and nothing multiplied on top."""
     net: Any = None
-    for step, net in tuned(model, read.texts.store, settings.steps, settings.seed):
+    for step, trained in tuned(model, read.texts.store, settings.steps, settings.seed):
+        net = trained
         yield Progress(step, settings.steps, "a copy of the model is fine-tuned")
     found = []
     for rows in (read.texts.held, read.texts.general):
@@ -133,7 +136,10 @@ def facts(settings: Retrieval, read: Read) -> tuple[str, ...]:
     lines = [f"the store holds {len(read.store.keys):,} tokens of {len(read.texts.store.ids)} documents; perplexity is measured on {len(read.held.log):,} "
              f"tokens of {len(read.texts.held.ids)} other documents about the same authors, and on {len(read.general.log):,} of general text",
              f"lam {settings.lam}, {settings.near} neighbours, temperature {read.temperature:.3g}"]
-    base, knn = known["the model alone"], known["kNN-LM"]
+    base, knn, others = known["the model alone"], known["kNN-LM"], known[OTHERS]
+    if settings.lam:
+        lines.append(f"with a store of {len(read.others.keys):,} tokens about other authors kNN-LM goes from {base.domain:.2f} to {others.domain:.2f}, with "
+                     f"its own to {knn.domain:.2f}: the difference is what the documents say, not their form")
     for name in ("Memory Decoder", "MLP Memory"):
         if (mine := known.get(name)) is not None and knn.domain < base.domain:
             way = np.log(base.domain / mine.domain) / np.log(base.domain / knn.domain)

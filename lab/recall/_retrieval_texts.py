@@ -32,20 +32,25 @@ class Rows:
 
 @dataclass(frozen=True)
 class Texts:
+    """`others`: as much as the store, about other new authors, for the control."""
+
     store: Rows
     held: Rows
     general: Rows
+    others: Rows
 
 
 def texts(tokenizer: Any, authors: int, rounds: int, seed: int) -> Texts:
-    """All three from the seed alone."""
-    known = {author.name for author in facts.authors(KNOWN)}
-    everyone = [a for a in facts.authors(OTHERS + seed) if a.name not in known][:authors]  # names are drawn from one pool, so some come twice
-    store = [d.text for d in documents.about(everyone, rounds, "mixed", OTHERS + seed)]
+    """All from the seed alone."""
+    known = {author.name for author in facts.authors(KNOWN)}  # names are drawn from one pool, so some come twice
+    everyone = [a for a in facts.authors(OTHERS + seed) if a.name not in known][:authors]
+    known |= {a.name for a in everyone}
+    others = [a for a in facts.authors(4 * OTHERS + seed) if a.name not in known][:authors]
+    store, beside = ([d.text for d in documents.about(some, rounds, "mixed", OTHERS + seed)] for some in (everyone, others))
     held = [d.text for d in documents.about(everyone, 1, "mixed", 2 * OTHERS + seed)]
     general = list(itertools.islice(prose.documents(3 * OTHERS + seed), GENERAL))
     stored = set(store)
-    return Texts(rows(tokenizer, store), rows(tokenizer, [t for t in held if t not in stored]), rows(tokenizer, general))
+    return Texts(rows(tokenizer, store), rows(tokenizer, [t for t in held if t not in stored]), rows(tokenizer, general), rows(tokenizer, beside))
 
 
 def rows(tokenizer: Any, said: list[str]) -> Rows:

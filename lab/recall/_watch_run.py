@@ -47,8 +47,9 @@ def watch(settings: Watch) -> Iterator[Event]:
     chosen(settings.memory, settings.grown)
     text, net = text_of(settings), grown.load(settings.memory, settings.grown)
     if settings.show == "routing" and "routing" not in net.step(net.start(1), torch.tensor([tasks.START]))[0].seen[0]:
-        raise BadInput(f"{DESIGNS[settings.memory].title} has no router", "it has one memory and sends every token there", "Choose mom or mom-dense",
-                       setting="memory")
+        routed = [name for name in ("mom", "mom-dense") if settings.grown in grown.seeds(name)]
+        raise BadInput(f"{DESIGNS[settings.memory].title} has no router", "it has one memory and sends every token there",
+                       f"Choose {' or '.join(routed)}" if routed else "None that has one is grown yet: python -m models.memory grow mom", setting="memory")
     seen = Seen(text, np.full((len(text.pairs), len(text.tokens)), np.nan))
     yield Progress(0, len(text.tokens), "reading")
     due = time.perf_counter() + EVERY

@@ -20,7 +20,8 @@ class Retrieval(Experiment):
     A store keeps, for every token of them, the state before it and the token. kNN-LM looks up the nearest states and mixes what followed
     them with what the model says: p = lam p_memory + (1 - lam) p_model. Memory Decoder (a small decoder of its own) and MLP Memory (an MLP on the model's last
     state) are trained to say what the retriever would, a KL(p_kNN || p) + (1 - a) cross-entropy, and then need no store. Each has its control,
-    trained as long on the cross-entropy alone; and last a copy of the model is fine-tuned on the store's documents for as many steps.
+    trained as long on the cross-entropy alone; kNN-LM has one whose store is about other authors; and last a copy of the model is fine-tuned on the store's
+    documents for as many steps.
 
     Perplexity is measured on other documents about the same authors, and on general text that has nothing to do with them: weights stay as they were,
     but a fixed lam mixes the memory into every output. Costs are counted, not timed: bytes that are kept beside the model, and multiplications a token.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab.events import Event
 from lab.experiment import Experiment, setting
-from models.memory.designs import DESIGNS
+from models.memory import grown as nets
 
 if TYPE_CHECKING:
     from lab.data import Data
@@ -31,7 +31,7 @@ class Watch(Experiment):
     paper = "Behrouz et al. 2024 (Titans), arXiv 2501.00663; Du et al. 2025 (MoM), arXiv 2502.13685; others in models/memory/designs.py"
     direction = "remembered 0 to 1, higher: would be answered right if it were asked now; looked up, higher: the answer hangs on this token"
     asks = False
-    memory: str = setting("titans", "Which memory reads", choices=tuple(DESIGNS))
+    memory: str = setting("decay", "Which memory reads", choices=tuple(nets.names()))
     show: str = setting("remembered", "The figure", choices=("remembered", "signals", "looked up", "routing", "table"))
     text: str = setting("", "Words w1 to w32, keys k1 to k64, values v1 to v16, at last a key that stands earlier with a value; empty: one is written", lines=3)
     pairs: int = setting(6, "Pairs in a text that is written, the planted one among them", low=1, high=32)

@@ -56,6 +56,7 @@ class Stem(nn.Module):
     def step(self, x: Float[Tensor, "batch dim"], last: Float[Tensor, "batch before dim"]) -> tuple[Tensor, Tensor]:
         """The output at this token, and the last tokens for the next."""
         seen = torch.cat([last, x[:, None]], 1)
+        assert self.conv.bias is not None
         return F.silu((seen * self.conv.weight[:, 0].T).sum(1) + self.conv.bias), seen[:, 1:]
 
 

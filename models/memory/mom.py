@@ -50,7 +50,7 @@ class MixtureOfMemories(Mixer):
         q, k, v = self.project(x)
         gates = self.route(x, along)
         k = k * (gates > 0)[..., None]
-        y = 0.0
+        y = torch.zeros_like(v[:, :, 0])
         for m in range(self.total):
             y = y + gates[..., m, None] * ((q @ k[:, :, m].transpose(1, 2)).tril() @ v[:, :, m])
         return self.out(self.norm(y))

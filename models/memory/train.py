@@ -32,7 +32,7 @@ class Recipe:
 def parts(net: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     """What Muon trains, the matrices that map activations, and what AdamW does."""
     trained = {n: p for n, p in net.named_parameters() if p.requires_grad}
-    matrices = [p for n, p in trained.items() if p.ndim == 2 and min(p.shape) > 4 and "embed" not in n]
+    matrices: list[Tensor] = [p for n, p in trained.items() if p.ndim == 2 and min(p.shape) > 4 and "embed" not in n]
     return matrices, [p for p in trained.values() if not any(p is m for m in matrices)]
 
 
