@@ -98,7 +98,18 @@ def verdicts(results: dict[str, Any]) -> list[str]:
     return lines
 
 
+def judged(value: Any, threshold: float) -> Any:
+    """The results with every rate counted anew from its scores: the threshold may have been set since."""
+    if isinstance(value, list):
+        return [judged(v, threshold) for v in value]
+    if not isinstance(value, dict):
+        return value
+    found = {k: judged(v, threshold) for k, v in value.items()}
+    return found | {"rate": sum(s > threshold for s in value["scores"]) / len(value["scores"])} if value.get("scores") else found
+
+
 def page(results: dict[str, Any]) -> str:
+    results = judged(results, results["threshold"])
     prompts = results.get("prompts", {})
     light = results.get("light", False)
     parts = [HEAD, f"`python -m bench.dori{' --light' if light else ''}` measures it: {results['model']}, {results['device']}, guidance "

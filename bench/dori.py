@@ -65,6 +65,7 @@ class Bench:
         """`light`: fewer noises and captions, for a machine with little time."""
         self.seeds, self.noises, some = (SEEDS[:4], 4, 4) if light else (SEEDS, 10, 12)
         self.methods = {k: v for k, v in METHODS.items() if k in methods}
+        self.touched: set[str] = set()  # prompts and runs that this process measured
         self.control = 1 if light else 3  # searches for a control, at most
         self.model: Model = catalog.load(name, device)
         self.data: Data = data_for(self.model)
@@ -88,7 +89,8 @@ class Bench:
     def save(self) -> None:
         """Adds what this process measured to what stands in the file, where another may have written meanwhile."""
         old = json.loads(self.path.read_text()) if self.path.is_file() else {}
-        self.results = old | self.results | {k: old.get(k, {}) | self.results.get(k, {}) for k in ("prompts", "runs")}
+        mine = {k: {n: v for n, v in self.results.get(k, {}).items() if n in self.touched} for k in ("prompts", "runs")}
+        self.results = old | self.results | {k: old.get(k, {}) | v for k, v in mine.items()}
         draft = self.path.with_suffix(f".{os.getpid()}")
         draft.write_text(json.dumps(self.results, indent=1, allow_nan=False) + "\n")
         draft.replace(self.path)
@@ -111,6 +113,7 @@ class Bench:
 
     def prune(self, prompt: str) -> dict[str, Model]:
         """Prunes by every method and puts down what is left; returns the pruned models."""
+        self.touched.add(prompt)
         ask = self.ask(prompt)
         goal = goals(ask, self.model)[0]
         row = ask.truth.row(prompt)
@@ -195,6 +198,7 @@ class Bench:
             if g != "training loss"}
         run = {"step": last.step[which].tolist(), "series": series, "ended": last.ended, "facts": list(last.facts), "settings": settings,
                "seconds": round(seconds, 1), "device": self.results["device"]}
+        self.touched.add(name)
         self.results.setdefault("runs", {})[name] = run
         print(name, run["step"], series, flush=True)
         self.save()
@@ -281,6 +285,8 @@ def main() -> None:
             if "train" in parts and not bench.results.get("runs", {}).get(name, {}).get("ended"):
                 bench.train(name, json.loads(args.quick))
     results = json.loads(args.out.read_text())
+    if results["model"] in {e.name for e in catalog.entries("pictures")}:  # it may have been set since
+        results["threshold"] = catalog.manifest(results["model"]).get("threshold") or results["threshold"]
     if args.page:
         write(results, catalog.WEIGHTS / results["model"] / "README.md")
     else:
