@@ -72,7 +72,7 @@ def verdicts(results: dict[str, Any]) -> list[str]:
     """What the figures say of the claims."""
     lines, prompts = [], results.get("prompts", {})
     done = {k: v for k, v in prompts.items() if "pruned" in v}
-    for how in ("nemo, ends alike", "nemo, pictures", "wanda, 1 %"):
+    for how in dict.fromkeys(h for v in done.values() for h in v["pruned"]):
         rates = [v["pruned"][how]["rate"] for v in done.values() if how in v["pruned"]]
         if rates:
             lines.append(f"Pruning by {how}: {share(rates)} of noises still copy; {sum(r < BAR_PRUNED for r in rates)} of {len(rates)} prompts are below 10 %.")
