@@ -62,7 +62,9 @@ def tuning(runs: dict[str, Any]) -> str:
         names = [k for k in run["series"] if any(v is not None for v in run["series"][k])]
         rows = [(str(int(step)), *(("–" if run["series"][k][i] is None else f"{run['series'][k][i]:.3g}") for k in names))
                 for i, step in enumerate(run["step"])]
-        parts.append(f"**{name}** ({run['seconds']:.0f} s on {run['device']})\n\n" + table(("steps", *names), rows))
+        how = "; ".join(f"{k} {v}" for k, v in run.get("settings", {}).items())
+        ended = run.get("ended") or "interrupted"
+        parts.append(f"**{name}** ({run['seconds']:.0f} s on {run['device']}; {ended}{'; ' + how if how else ''})\n\n" + table(("steps", *names), rows))
     return "\n\n".join(parts)
 
 
@@ -70,7 +72,7 @@ def verdicts(results: dict[str, Any]) -> list[str]:
     """What the figures say of the claims."""
     lines, prompts = [], results.get("prompts", {})
     done = {k: v for k, v in prompts.items() if "pruned" in v}
-    for how in ("nemo, ends alike", "nemo, pictures", "wanda, 1 %"):
+    for how in dict.fromkeys(h for v in done.values() for h in v["pruned"]):
         rates = [v["pruned"][how]["rate"] for v in done.values() if how in v["pruned"]]
         if rates:
             lines.append(f"Pruning by {how}: {share(rates)} of noises still copy; {sum(r < BAR_PRUNED for r in rates)} of {len(rates)} prompts are below 10 %.")
@@ -82,6 +84,13 @@ def verdicts(results: dict[str, Any]) -> list[str]:
         control = [s["rate"] > 0.5 for e in each for s in e["control"]]
         lines.append(f"Search, {state}: {sum(some)} of {len(some)} prompts come back from some start, {sum(random)} from random numbers; "
                      f"{sum(control)} of {len(control)} searches for a control.")
+    for name, run in results.get("runs", {}).items():
+        for series in ("its prompt", "search from the caption", "search from random", "search afterwards", "other memories", "denoising loss"):
+            values = [v for v in run["series"].get(series, []) if v is not None]
+            if len(values) > 1:
+                lines.append(f"{name}, {series}: {values[0]:.3g} before, {values[-1]:.3g} at the last of {len(values) - 1} further measurements.")
+            elif values and series == "search afterwards":
+                lines.append(f"{name}, {series}: {values[0]:.3g}.")
     speed = results.get("speed")
     if speed:
         lines.append(f"A step of the search takes {speed['ratio']:.3f} times its bare forward and backward (at most {BAR_STEP}: "
@@ -89,9 +98,22 @@ def verdicts(results: dict[str, Any]) -> list[str]:
     return lines
 
 
+def judged(value: Any, threshold: float) -> Any:
+    """The results with every rate counted anew from its scores: the threshold may have been set since."""
+    if isinstance(value, list):
+        return [judged(v, threshold) for v in value]
+    if not isinstance(value, dict):
+        return value
+    found = {k: judged(v, threshold) for k, v in value.items()}
+    return found | {"rate": sum(s > threshold for s in value["scores"]) / len(value["scores"])} if value.get("scores") else found
+
+
 def page(results: dict[str, Any]) -> str:
+    results = judged(results, results["threshold"])
     prompts = results.get("prompts", {})
-    parts = [HEAD, f"`python -m bench.dori` measures it: {results['model']}, {results['device']}, guidance {results['guidance']:g}, {results['steps']} steps."]
+    light = results.get("light", False)
+    parts = [HEAD, f"`python -m bench.dori{' --light' if light else ''}` measures it: {results['model']}, {results['device']}, guidance "
+             f"{results['guidance']:g}, {results['steps']} steps{', fewer noises, captions and controls than a whole measurement' if light else ''}."]
     parts += ["\n".join(f"- {line}" for line in verdicts(results))]
     pruned, searched = ({k: v for k, v in prompts.items() if key in v} for key in ("pruned", "search"))
     parts += [pruning(pruned)] if pruned else []

@@ -65,6 +65,7 @@ class Bench:
         """`light`: fewer noises and captions, for a machine with little time."""
         self.seeds, self.noises, some = (SEEDS[:4], 4, 4) if light else (SEEDS, 10, 12)
         self.methods = {k: v for k, v in METHODS.items() if k in methods}
+        self.touched: set[str] = set()  # prompts and runs that this process measured
         self.control = 1 if light else 3  # searches for a control, at most
         self.model: Model = catalog.load(name, device)
         self.data: Data = data_for(self.model)
@@ -74,7 +75,8 @@ class Bench:
         self.results: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
         ask = self.ask(self.prompts[0])
         gpu = torch.cuda.get_device_name(self.model.device) if self.model.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-        self.results |= {"model": name, "device": gpu, "guidance": ask.guidance, "steps": ask.steps, "threshold": ask.truth.threshold}
+        self.results |= {"model": name, "device": gpu, "guidance": ask.guidance, "steps": ask.steps, "threshold": ask.truth.threshold,
+                         "light": light}
         self.others, _ = others(ask, some // 2)
         self.examiner = Examiner(self.model, ask, some, 5, seeds=1)
         self.gallery = Gallery(floats(ask.truth.images, self.model.device), among=ask.truth.compared)
@@ -87,7 +89,8 @@ class Bench:
     def save(self) -> None:
         """Adds what this process measured to what stands in the file, where another may have written meanwhile."""
         old = json.loads(self.path.read_text()) if self.path.is_file() else {}
-        self.results = old | self.results | {k: old.get(k, {}) | self.results.get(k, {}) for k in ("prompts", "runs")}
+        mine = {k: {n: v for n, v in self.results.get(k, {}).items() if n in self.touched} for k in ("prompts", "runs")}
+        self.results = old | self.results | {k: old.get(k, {}) | v for k, v in mine.items()}
         draft = self.path.with_suffix(f".{os.getpid()}")
         draft.write_text(json.dumps(self.results, indent=1, allow_nan=False) + "\n")
         draft.replace(self.path)
@@ -110,6 +113,7 @@ class Bench:
 
     def prune(self, prompt: str) -> dict[str, Model]:
         """Prunes by every method and puts down what is left; returns the pruned models."""
+        self.touched.add(prompt)
         ask = self.ask(prompt)
         goal = goals(ask, self.model)[0]
         row = ask.truth.row(prompt)
@@ -161,16 +165,16 @@ class Bench:
     def train(self, name: str, quick: dict[str, Any]) -> None:
         """A run of an experiment that edits weights, and a search in what it leaves, where it does not search itself."""
         experiment, settings = TRAINED[name]
-        quick = dict(quick)
+        quick, chosen = dict(quick), dict(quick)
         started, last, made = time.monotonic(), None, None
         prompts = self.prompts[: quick.pop("targets", 2)]
         for event in read(find(experiment), {"prompts": "\n".join(prompts)} | settings | quick).run(self.model, self.data):
             if isinstance(event, Edited) and isinstance(last, Unlearning):  # what is measured so far is kept, so that little is lost
-                self.put(name, last, time.monotonic() - started)
+                self.put(name, last, time.monotonic() - started, chosen)
             made = event.weights if isinstance(event, Edited) else made
             last = event if not isinstance(event, LIVE) else last
         assert isinstance(last, Unlearning)
-        run = self.put(name, last, time.monotonic() - started)
+        run = self.put(name, last, time.monotonic() - started, chosen)
         if experiment == "diffusion.erase" and made is not None:
             found = []
             for prompt in prompts:
@@ -186,14 +190,15 @@ class Bench:
         print(name, run["ended"], run["series"], flush=True)
         self.save()
 
-    def put(self, name: str, last: Unlearning, seconds: float) -> dict[str, Any]:
+    def put(self, name: str, last: Unlearning, seconds: float, settings: dict[str, Any]) -> dict[str, Any]:
         """What a run has measured, step by step, without its training losses."""
         which = [i for i in range(len(last.step)) if any(g != "training loss" and not np.isnan(v[i]) for g, v in zip(last.groups, last.value, strict=True))]
         series = {s if g.startswith("copies") else f"SSIM, {s}" if g.startswith("similarity") else g: [
             None if np.isnan(v[i]) else round(float(v[i]), 4) for i in which] for g, s, v in zip(last.groups, last.series, last.value, strict=True)
             if g != "training loss"}
-        run = {"step": last.step[which].tolist(), "series": series, "ended": last.ended, "facts": list(last.facts), "seconds": round(seconds, 1),
-               "device": self.results["device"]}
+        run = {"step": last.step[which].tolist(), "series": series, "ended": last.ended, "facts": list(last.facts), "settings": settings,
+               "seconds": round(seconds, 1), "device": self.results["device"]}
+        self.touched.add(name)
         self.results.setdefault("runs", {})[name] = run
         print(name, run["step"], series, flush=True)
         self.save()
@@ -280,6 +285,8 @@ def main() -> None:
             if "train" in parts and not bench.results.get("runs", {}).get(name, {}).get("ended"):
                 bench.train(name, json.loads(args.quick))
     results = json.loads(args.out.read_text())
+    if results["model"] in {e.name for e in catalog.entries("pictures")}:  # it may have been set since
+        results["threshold"] = catalog.manifest(results["model"]).get("threshold") or results["threshold"]
     if args.page:
         write(results, catalog.WEIGHTS / results["model"] / "README.md")
     else:

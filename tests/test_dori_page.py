@@ -26,6 +26,12 @@ def test_the_page_says_what_was_measured():
     assert "0 of 1 prompts are below 10 %" in page(results(0.4))
 
 
+def test_rates_are_counted_anew_from_the_scores():
+    found = results(rate=0.9)
+    found["prompts"]["a"]["pruned"]["nemo, pictures"]["scores"] = [0.6, 0.8, 0.71, 0.2]
+    assert "50% of noises still copy" in page(found) and "25% of noises still copy" in page(found | {"threshold": 0.75})
+
+
 def test_the_section_takes_the_place_of_the_one_before(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("# Painter\n\nFirst.\n\n## Next\n\nMore.\n")
