@@ -78,7 +78,8 @@ def bars(found: Found) -> list[str]:
     wall, least, _ = found.rest["seconds"]["painter"][2]
     rows.append(["one picture on two threads, seconds by the clock", f"{wall:.2f} ({least:.2f} at least)", "< 0.6", wall < 0.6])
     lines = table(["what", "figure", "bar", ""], [[str(a), str(b), str(c), "reached" if ok else "missed"] for a, b, c, ok in rows])
-    much = f" The clock was read while {found.rest['load']} processes wanted the two cores: this bar is to be read again on an idle machine." if float(found.rest["load"]) > 2 else ""
+    busy = f" The clock was read while {found.rest['load']} processes wanted the two cores: this bar is to be read again on an idle machine."
+    much = busy if float(found.rest["load"]) > 2 else ""
     return ["## Bars", "", *lines[:-1], "", f"A copy has an SSIM above {found.threshold:g} with a training picture.{much}", ""]
 
 
@@ -215,7 +216,8 @@ def pace(found: Found) -> list[str]:
     step = found.rest["step"]
     return ["## Time", "", f"One picture of {STEPS} steps at guidance {found.guidance:g}; load average {found.rest['load']} on two cores.", "",
             *table(["model", "threads", "seconds, median", "seconds, least", "processor seconds"], rows),
-            "A machine that others use says little of an idle one; on two threads, which spin while they wait for each other, even processor seconds are too many.",
+            "A machine that others use says little of an idle one; on two threads, which spin while they wait for each other, even processor seconds are "
+            "too many.",
             "",
             "Grown on one H200 in 528 s, the autoencoder, both small nets and all three denoisers side by side: "
             "`python -m models.organisms.painter all --device cuda --minutes 8.8 --compile --out DIR`.",
