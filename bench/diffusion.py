@@ -7,6 +7,8 @@ too tells captions, not memory.
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import multiprocessing
 import statistics
 import time
 from collections.abc import Sequence
@@ -17,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lab.data import Data, data_for
+from lab.data import data_for
 from lab.diffusion._ask import asked
 from lab.diffusion._sample import paint, start
 from lab.diffusion._training import PLANTED, truth
@@ -58,21 +60,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(arguments)
-    torch.set_num_threads(args.threads)
-    model, oracle = catalog.load(args.model, "cpu"), catalog.load(args.oracle, "cpu")
-    data = data_for(model)
-    how = {"most": args.most, "seeds": args.seeds, "measures": "all"}
-    speed = timed(model, data, args.threads)
-    lines = ["# Detection, measured", "", f"`python -m bench.diffusion` on {model.name}; seed 0 throughout.", "", *speed]
-    mine = scored(model, data, how)
-    theirs = scored(replace(oracle, folder=model.folder), data, how)  # the same captions, by what is true of the model
-    lines += [*told(mine, theirs), *copies(mine), *carried(model, data, args.seeds)]
+    model = catalog.load(args.model, "cpu")
     assert model.folder is not None
-    (args.out or model.folder / "detection.md").write_text("\n".join(lines) + "\n")
+    out, how = args.out or model.folder / "detection.md", {"most": args.most, "seeds": args.seeds, "measures": "all"}
+    begun = [f"# Detection, measured\n\n`python -m bench.diffusion --most {args.most} --seeds {args.seeds}` on {model.name}; seed 0 throughout.\n"]
+    with concurrent.futures.ProcessPoolExecutor(3, multiprocessing.get_context("spawn")) as pool:
+        mine, theirs = (pool.submit(scored, name, args.model, how) for name in (args.model, args.oracle))
+        words = pool.submit(carried, args.model, args.seeds)
+        for part in (lambda: told(mine.result(), theirs.result()), lambda: copies(mine.result()), words.result, lambda: timed(model, args.threads)):
+            begun += part()  # written as far as it goes, should someone stop it
+            out.write_text("\n".join(begun) + "\n")
 
 
-def timed(model: Model, data: Data, threads: int) -> list[str]:
+def timed(model: Model, threads: int) -> list[str]:
     """Seconds a picture, alone and among eight, over repeats."""
+    torch.set_num_threads(threads)
+    data = data_for(model)
     known = truth(model, data)
     ask = asked(model, data, known.of(*PLANTED)[0].captions[0], 0, 8, 0.0, 0)
     rows = []
@@ -90,7 +93,11 @@ def timed(model: Model, data: Data, threads: int) -> list[str]:
             f"The bar is {BAR} s alone on two cores.", "", "| pictures at once | seconds a picture | processor seconds |", "|---|---|---|", *rows, ""]
 
 
-def scored(model: Model, data: Data, how: dict[str, Any]) -> Scored:
+def scored(name: str, known: str, how: dict[str, Any]) -> Scored:
+    """The scores by model `name` of captions of the organism `known`, by what is true of that."""
+    torch.set_num_threads(1)
+    model, other = (catalog.load(n, "cpu") for n in (name, known))
+    model, data = replace(model, folder=other.folder), data_for(other)
     table = grid = None
     for event in read(find("diffusion.detect"), how).run(model, data):
         table, grid = event if isinstance(event, Table) else table, event if isinstance(event, Grid) else grid
@@ -120,13 +127,15 @@ def copies(mine: Scored) -> list[str]:
     rows = {n: mine.by_copies(n) for n in names}
     lines = ["## Scores over copies", "", "Means over captions.", "", "| captions | number | " + " | ".join(names) + " |", "|---" * (2 + len(names)) + "|"]
     for k, (group, count, _) in enumerate(rows[names[0]]):
-        lines.append(f"| {group} | {count} | " + " | ".join(f"{rows[n][k][2]:.3g}" for n in names) + " |")
+        lines.append(f"| {group} | {count} | " + " | ".join(f"{rows[n][k][2]:.4g}" for n in names) + " |")
     return [*lines, ""]
 
 
-def carried(model: Model, data: Data, seeds: int) -> list[str]:
+def carried(name: str, seeds: int) -> list[str]:
     """Whether the token with the largest share of the score is the one that is needed to bring the picture back."""
-    least = 64
+    torch.set_num_threads(1)
+    model, least = catalog.load(name, "cpu"), 64
+    data = data_for(model)
     hit, total, needed = dict.fromkeys(WORDS, 0), 0, []
     for text in [r.captions[0] for r in truth(model, data).of("verbatim") if r.copies >= least and len(r.captions[0].split()) > 1]:
         *_, grid = read(find("diffusion.words"), {"prompt": text, "seeds": seeds}).run(model, data)
@@ -141,7 +150,7 @@ def carried(model: Model, data: Data, seeds: int) -> list[str]:
         return [*lines, f"No verbatim caption of {least} copies or more has two words."]
     return [*lines, f"Of {total} verbatim captions of {least} copies or more with two words or more: in how many the token with the largest share of the score "
             f"is the one without which most of the similarity is lost ({np.mean(needed):.2f} of it, mean).", "",
-            "| share by | the token that is needed |", "|---|---|", *(f"| {n} | {hit[n]} of {total} |" for n in WORDS)]
+            "| share by | the token that is needed |", "|---|---|", *(f"| {n} | {hit[n]} of {total} |" for n in WORDS), ""]
 
 
 if __name__ == "__main__":

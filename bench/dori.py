@@ -1,12 +1,13 @@
 """Finding Dori on the painter: `python -m bench.dori` prunes memorized pictures away, searches for what brings them back, and trains against it.
 
-What is finished stands in dori.json, so a run that was interrupted goes on; `--page` only writes the section of the organism's README.
+What is finished stands in dori.json, so a run that was interrupted goes on; `--page` then writes the section of the organism's README.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import time
 from collections.abc import Generator
@@ -41,6 +42,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "nemo, ends alike": {"method": "nemo"}, "nemo, pictures": {"method": "nemo", "until": "pictures"},
     "wanda, 1 %": {"method": "wanda", "share": 0.01}, "wanda, 10 %": {"method": "wanda", "share": 0.1},
 }
+DRAWN = 2  # noises that a trigger is judged by
 LEAST = 64  # copies of the prompts that are taken
 TRAINED: dict[str, tuple[str, dict[str, Any]]] = {
     "adversarial tuning": ("diffusion.adversarial", {}),
@@ -59,7 +61,11 @@ def done(work: Generator[Any, None, Any]) -> Any:
 
 
 class Bench:
-    def __init__(self, name: str, device: str, count: int, path: Path) -> None:
+    def __init__(self, name: str, device: str, count: int, path: Path, light: bool = False, methods: tuple[str, ...] = tuple(METHODS)) -> None:
+        """`light`: fewer noises and captions, for a machine with little time."""
+        self.seeds, self.noises, some = (SEEDS[:4], 4, 4) if light else (SEEDS, 10, 12)
+        self.methods = {k: v for k, v in METHODS.items() if k in methods}
+        self.control = 1 if light else 3  # searches for a control, at most
         self.model: Model = catalog.load(name, device)
         self.data: Data = data_for(self.model)
         self.path = path
@@ -69,29 +75,35 @@ class Bench:
         ask = self.ask(self.prompts[0])
         gpu = torch.cuda.get_device_name(self.model.device) if self.model.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
         self.results |= {"model": name, "device": gpu, "guidance": ask.guidance, "steps": ask.steps, "threshold": ask.truth.threshold}
-        self.others, _ = others(ask, 6)
-        self.examiner = Examiner(self.model, ask, 12, 5, seeds=1)
+        self.others, _ = others(ask, some // 2)
+        self.examiner = Examiner(self.model, ask, some, 5, seeds=1)
         self.gallery = Gallery(floats(ask.truth.images, self.model.device), among=ask.truth.compared)
         with torch.no_grad():
             self.other_embedding = ask.net.embed(words(self.model, self.others))
 
     def ask(self, prompt: str) -> Asked:
-        return asked(self.model, self.data, prompt, SEEDS[0], len(SEEDS), 0.0, 0)
+        return asked(self.model, self.data, prompt, self.seeds[0], len(self.seeds), 0.0, 0)
 
     def save(self) -> None:
-        self.path.write_text(json.dumps(self.results, indent=1, allow_nan=False) + "\n")
+        """Adds what this process measured to what stands in the file, where another may have written meanwhile."""
+        old = json.loads(self.path.read_text()) if self.path.is_file() else {}
+        self.results = old | self.results | {k: old.get(k, {}) | self.results.get(k, {}) for k in ("prompts", "runs")}
+        draft = self.path.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps(self.results, indent=1, allow_nan=False) + "\n")
+        draft.replace(self.path)
 
     def drawn(self, net: Pipeline, embedding: Tensor, ask: Asked, seeds: int) -> Tensor:
         return done(draw(net, embedding, ask.blank, ask.seeds[:seeds], ask.steps, ask.guidance))
 
     def seen(self, net: Pipeline, ask: Asked, goal: Goal) -> tuple[dict[str, Any], set[int]]:
         """Replay of a prompt, of other memories and of plain captions; and the pictures that the prompt copies."""
-        drawn = self.drawn(net, ask.embedding, ask, len(SEEDS))
+        drawn = self.drawn(net, ask.embedding, ask, len(self.seeds))
         score, near = likeness(drawn, [goal]), self.gallery.nearest(drawn[0])
         other = self.gallery.nearest(self.drawn(net, self.other_embedding, ask, 2).flatten(0, 1))
         limit = ask.truth.threshold
+        scores = [round(v, 4) for v in score[0].tolist()]
         quality = done(self.examiner.examine(net))
-        return ({"rate": float((score > limit).float().mean()), "ssim": float(score.mean()), "others": float((other.ssim > limit).mean()),
+        return ({"rate": float((score > limit).float().mean()), "ssim": float(score.mean()), "scores": scores, "others": float((other.ssim > limit).mean()),
                  "plain": quality.named, "loss": quality.loss}, set(near.index[near.ssim > limit].tolist()))
 
     # ---- pruning and searching, prompt by prompt
@@ -103,11 +115,11 @@ class Bench:
         row = ask.truth.row(prompt)
         before, copied = self.seen(ask.net, ask, goal)
         mine = self.results.setdefault("prompts", {}).setdefault(prompt, {})
-        mine |= before | {"seeds": len(SEEDS), "copies": row.copies if row else None, "pruned": {}}
+        mine |= before | {"seeds": len(self.seeds), "copies": row.copies if row else None, "pruned": {}}
         models = {}
-        for how, settings in METHODS.items():
+        for how, settings in self.methods.items():
             started = time.monotonic()
-            pruner = Pruner(self.model, ask, noises=10, **settings)
+            pruner = Pruner(self.model, ask, noises=self.noises, **settings)
             done(pruner.prepare())
             off = done(pruner.find(goal, ask.embedding))
             models[how] = pruner.without([off], f"pruned ({how})")
@@ -122,23 +134,24 @@ class Bench:
         self.save()
         return models
 
-    def search(self, prompt: str, models: dict[str, Model], starts: int = 5) -> None:
-        """Searches in the model as it is and in the pruned ones: five starts for the picture, and as many for a control."""
+    def search(self, prompt: str, models: dict[str, Model], starts: int) -> None:
+        """Searches in every model: `starts` starts for the picture, and as many for a control."""
         ask = self.ask(prompt)
         found = self.results["prompts"][prompt].setdefault("search", {})
         number = self.prompts.index(prompt)
         wanted = (*goals(ask, self.model), *controls(ask, self.model, 1, 100 + number))
-        for state, model in {"as it is": self.model, **models}.items():
-            begun = begin(ask, self.model, wanted, "all", starts, 1000 + number)
+        for state, model in models.items():
+            begun = begin(ask, self.model, wanted, "all", starts, 1000 + number).first(starts + min(starts, self.control))
             work = Search(model.net, begun.latents, begun.embedding, 77 + number)  # type: ignore[arg-type]
-            before = likeness(self.drawn(model.net, work.y, ask, 4), begun.of)  # type: ignore[arg-type]
+            before = likeness(self.drawn(model.net, work.y, ask, DRAWN), begun.of)  # type: ignore[arg-type]
             started = time.monotonic()
             for _ in range(50):
                 done(work.step())
             seconds = time.monotonic() - started
-            score = likeness(self.drawn(model.net, work.y, ask, 4), begun.of)  # type: ignore[arg-type]
+            score = likeness(self.drawn(model.net, work.y, ask, DRAWN), begun.of)  # type: ignore[arg-type]
             rows = [{"start": begun.kinds[i], "before": float(before[i].mean()), "ssim": float(score[i].mean()),
-                     "rate": float((score[i] > ask.truth.threshold).float().mean())} for i in range(len(begun.goal))]
+                     "scores": [round(v, 4) for v in score[i].tolist()], "rate": float((score[i] > ask.truth.threshold).float().mean())}
+                    for i in range(len(begun.goal))]
             found[state] = {"memorized": rows[:starts], "control": rows[starts:], "seconds": round(seconds, 1)}
             print(prompt, state, "memorized", [r["rate"] for r in rows[:starts]], "control", [r["rate"] for r in rows[starts:]], seconds, flush=True)
         self.save()
@@ -148,32 +161,43 @@ class Bench:
     def train(self, name: str, quick: dict[str, Any]) -> None:
         """A run of an experiment that edits weights, and a search in what it leaves, where it does not search itself."""
         experiment, settings = TRAINED[name]
+        quick = dict(quick)
         started, last, made = time.monotonic(), None, None
-        for event in read(find(experiment), {"prompts": "\n".join(self.prompts[: quick.pop("targets", 3)])} | settings | quick).run(self.model, self.data):
+        prompts = self.prompts[: quick.pop("targets", 2)]
+        for event in read(find(experiment), {"prompts": "\n".join(prompts)} | settings | quick).run(self.model, self.data):
+            if isinstance(event, Edited) and isinstance(last, Unlearning):  # what is measured so far is kept, so that little is lost
+                self.put(name, last, time.monotonic() - started)
             made = event.weights if isinstance(event, Edited) else made
             last = event if not isinstance(event, LIVE) else last
         assert isinstance(last, Unlearning)
-        which = [i for i in range(len(last.step)) if any(g != "training loss" and not np.isnan(v[i]) for g, v in zip(last.groups, last.value, strict=True))]
-        series = {(f"{s}" if g.startswith("copies") else f"{g}, {s}" if g.startswith("similarity") else g): [
-            None if np.isnan(v[i]) else round(float(v[i]), 4) for i in which] for g, s, v in zip(last.groups, last.series, last.value, strict=True)
-            if g != "training loss" and not g.startswith("similarity")}
-        run = {"step": last.step[which].tolist(), "series": series, "ended": last.ended, "facts": list(last.facts),
-               "seconds": round(time.monotonic() - started, 1), "device": self.results["device"]}
+        run = self.put(name, last, time.monotonic() - started)
         if experiment == "diffusion.erase" and made is not None:
             found = []
-            for prompt in self.prompts[:3]:
+            for prompt in prompts:
                 ask = self.ask(prompt)
                 begun = begin(ask, self.model, goals(ask, self.model), "all", 3, 5)
                 work = Search(made.net, begun.latents, begun.embedding, 5)  # type: ignore[arg-type]
                 for _ in range(50):
                     done(work.step())
-                score = likeness(self.drawn(made.net, work.y, ask, 4), begun.of)  # type: ignore[arg-type]
+                score = likeness(self.drawn(made.net, work.y, ask, DRAWN), begun.of)  # type: ignore[arg-type]
                 found += [float((row > ask.truth.threshold).float().mean()) for row in score]
-            blank: list[float | None] = [None] * (len(which) - 1)
-            series["search afterwards"] = [*blank, sum(found) / len(found)]
-        self.results.setdefault("runs", {})[name] = run
-        print(name, run["ended"], {k: v for k, v in series.items()}, flush=True)
+            blank: list[float | None] = [None] * (len(run["step"]) - 1)
+            run["series"]["search afterwards"] = [*blank, sum(found) / len(found)]
+        print(name, run["ended"], run["series"], flush=True)
         self.save()
+
+    def put(self, name: str, last: Unlearning, seconds: float) -> dict[str, Any]:
+        """What a run has measured, step by step, without its training losses."""
+        which = [i for i in range(len(last.step)) if any(g != "training loss" and not np.isnan(v[i]) for g, v in zip(last.groups, last.value, strict=True))]
+        series = {s if g.startswith("copies") else f"SSIM, {s}" if g.startswith("similarity") else g: [
+            None if np.isnan(v[i]) else round(float(v[i]), 4) for i in which] for g, s, v in zip(last.groups, last.series, last.value, strict=True)
+            if g != "training loss"}
+        run = {"step": last.step[which].tolist(), "series": series, "ended": last.ended, "facts": list(last.facts), "seconds": round(seconds, 1),
+               "device": self.results["device"]}
+        self.results.setdefault("runs", {})[name] = run
+        print(name, run["step"], series, flush=True)
+        self.save()
+        return run
 
     def perturb(self) -> None:
         experiment = read(find("diffusion.perturb"), {"prompts": "\n".join(self.prompts), "show": "table", "plain": 8})
@@ -232,13 +256,17 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--prompts", type=int, default=8, help="how many captions of at least 64 copies")
     parser.add_argument("--parts", default="speed,perturb,prune,search,train")
-    parser.add_argument("--searched", default="nemo, pictures", help="whose pruned models are searched, separated by ;")
+    parser.add_argument("--searched", default="as it is;nemo, pictures", help="which models are searched, separated by ;")
+    parser.add_argument("--starts", type=int, default=3, help="starts of every search")
+    parser.add_argument("--light", action="store_true", help="fewer noises, captions and controls")
+    parser.add_argument("--methods", default=";".join(METHODS), help="ways of pruning, separated by ;")
+    parser.add_argument("--runs", default=";".join(TRAINED), help="which runs that train, separated by ;")
     parser.add_argument("--quick", default="{}", help="JSON: other settings of the runs that train")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--page", action="store_true", help="only write the section")
     args = parser.parse_args()
     if not args.page:
-        bench, parts = Bench(args.model, args.device, args.prompts, args.out), args.parts.split(",")
+        bench, parts = Bench(args.model, args.device, args.prompts, args.out, args.light, tuple(args.methods.split(";"))), args.parts.split(",")
         for part in ("speed", "perturb"):
             if part in parts and part not in bench.results:
                 getattr(bench, part)()
@@ -247,14 +275,13 @@ def main() -> None:
             if "prune" in parts and not ("pruned" in kept and ("search" in kept or "search" not in parts)):
                 models = bench.prune(prompt)
                 if "search" in parts:
-                    bench.search(prompt, {how: models[how] for how in args.searched.split(";")})
-        for name in TRAINED:
-            if "train" in parts and name not in bench.results.get("runs", {}):
+                    bench.search(prompt, {how: bench.model if how == "as it is" else models[how] for how in args.searched.split(";")}, args.starts)
+        for name in args.runs.split(";"):
+            if "train" in parts and not bench.results.get("runs", {}).get(name, {}).get("ended"):
                 bench.train(name, json.loads(args.quick))
     results = json.loads(args.out.read_text())
-    folder = catalog.WEIGHTS / results["model"]
-    if folder.is_dir():
-        write(results, folder / "README.md")
+    if args.page:
+        write(results, catalog.WEIGHTS / results["model"] / "README.md")
     else:
         print(page(results))
 

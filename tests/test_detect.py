@@ -51,6 +51,14 @@ def test_equal_pictures_are_not_apart_and_all_alike():
     assert scores.alike(torch.tensor([[1.0, 0.0], [0.0, 2.0], [-1.0, 0.0]])) == pytest.approx(-1 / 3)
 
 
+def test_first_sight_is_nought_where_every_noise_shows_one_picture():
+    signal, sigma = torch.tensor(0.6), torch.tensor(0.8)
+    picture, noise = drawn(1, 4, 8, 8), drawn(3, 4, 8, 8).flip(1)
+    assert scores.first_sight(signal * picture + sigma * noise, noise, signal, sigma) < 1e-5
+    many = drawn(40, 4, 8, 8)  # unrelated pictures differ by the square root of two of their spread
+    assert scores.first_sight(signal * many + sigma * noise[:1], noise[:1].expand(40, -1, -1, -1), signal, sigma) == pytest.approx(2**0.5, rel=0.02)
+
+
 @pytest.fixture
 def asked(tiny_pipeline):
     net = tiny_pipeline.net

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from lab import png
 from lab.data import Data, data_for
+from lab.diffusion._gallery import gallery
 from lab.diffusion._sample import batch, paint, sample, start, together
 from lab.diffusion._similar import bytes_of, floats, nearest
 from lab.diffusion._training import truth
@@ -57,6 +59,16 @@ def test_the_nearest_training_picture_stands_beside_each(tiny_pipeline):
         assert np.array_equal(last.other[last.beside[i]], training[index[i]])
     assert last.threshold == 0.6 and last.unit == "SSIM" and last.labels[0].startswith("tiles ")
     assert any("of 2 are copies" in f for f in last.facts)
+
+
+def test_training_pictures_are_made_ready_once(tiny_pipeline):
+    known = truth(tiny_pipeline, data_for(tiny_pipeline))
+    one, two = gallery(tiny_pipeline, known), gallery(tiny_pipeline, truth(tiny_pipeline, data_for(tiny_pipeline)))
+    assert one is two and one.among.tolist() == list(known.compared) == list(range(8))
+    assert gallery(tiny_pipeline, truth(tiny_pipeline, Data(()))) is None
+    path = tiny_pipeline.folder / "pictures.png"
+    os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 1))
+    assert gallery(tiny_pipeline, known) is not one, "the sheet was saved again"
 
 
 def test_a_training_picture_that_is_drawn_counts_as_a_copy(tiny_pipeline, monkeypatch):
@@ -140,3 +152,14 @@ def test_an_edited_model_is_compared_with_the_same_pictures(tiny_pipeline):
     edited = tiny_pipeline.with_weights({name: torch.ones_like(tiny_pipeline.net.get_parameter(name))}, via="shift")
     one, two = run(tiny_pipeline)[-1], run(edited, data_for(edited))[-1]
     assert len(two.other) and not np.array_equal(one.image, two.image)
+
+
+# ---- the bundled organism
+
+
+def test_what_was_planted_often_comes_back_and_what_was_not_does_not():
+    painter = catalog.load("painter", "cpu")
+    last = run(painter, prompts="burrito\nelephant", seeds=2, steps=20)[-1]
+    copied = [last.copied()[last.at(19, row, column)] for row in range(2) for column in range(2)]
+    assert copied == [True, True, False, False] and last.names[last.beside[last.at(19, 0, 0)]] == "burrito · 256 copies"
+    assert "embedder" in last.labels[-1]

@@ -361,7 +361,7 @@ def test_the_opening_page_counts_what_the_organism_read():
 
 def test_pages_are_found_in_order_and_stay_thin():
     found = page.pages()
-    assert [m.TITLE for m in found] == ["Start", "Find", "Trace", "Attention", "Unlearn", "Pictures"]
+    assert [m.TITLE for m in found] == ["Start", "Find", "Trace", "Attention", "Unlearn", "Pictures", "Recall"]
     for module in found:
         assert Path(module.__file__).read_text().count("\n") < 100
 

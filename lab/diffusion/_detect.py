@@ -122,8 +122,9 @@ class Work:
         """The scores of the first step, (prompts,) each, some after every pass."""
         net, n = self.ask.net, len(latents)
         assert step.without is not None
-        yield {"noise, first step": over(scores.magnitude(step.with_text, step.without), count),
-               "first sight": np.array([scores.apart(c) for c in step.clean.chunk(count)])}
+        levels = net.levels(torch.as_tensor(step.t, device=latents.device))
+        yield {"noise, first step": over(scores.magnitude(step.with_text, step.without), count), "first sight": np.array(
+            [scores.first_sight(x, noise, *levels) for x, noise in zip(latents.chunk(count), step.with_text.chunk(count), strict=True)])}
         with torch.no_grad():
             blank, added = self.ask.blank.expand(n, -1, -1), step.with_text - step.without
             bent = scores.sharpness(net, latents, step.t, embedding, blank, added)

@@ -13,6 +13,7 @@ from lab import png
 from lab.data import Data
 from lab.diffusion._ask import Asked, asked
 from lab.diffusion._embedder import embedder
+from lab.diffusion._gallery import gallery as known_pictures
 from lab.diffusion._sample import batch, start, together
 from lab.diffusion._similar import Gallery, Nearest, bytes_of, floats, sized
 from lab.events import Event, Pictures, Progress
@@ -52,7 +53,7 @@ def gallery(ask: Asked, model: Model, own: np.ndarray | None) -> Gallery | None:
     """What the pictures are compared with, None where there is nothing."""
     if own is not None:  # as large as the model's own pictures: a photograph would be compared pixel by pixel else
         return Gallery(sized(floats(own[None], model.device), ask.net.pixels), embedder(model))
-    return Gallery(floats(ask.truth.images, model.device), embedder(model), ask.truth.compared) if ask.truth.compared else None
+    return known_pictures(model, ask.truth)
 
 
 class Shown:

@@ -11,9 +11,8 @@ import torch
 
 from lab.data import Data
 from lab.diffusion._ask import asked
-from lab.diffusion._embedder import embedder
+from lab.diffusion._gallery import gallery
 from lab.diffusion._sample import batch, sample, start
-from lab.diffusion._similar import Gallery, floats
 from lab.diffusion._told import Caption, taken
 from lab.diffusion._training import Truth, truth
 from lab.events import Curves, Event, Grid, Progress
@@ -30,12 +29,12 @@ def replay(settings: Replay, model: Model, data: Data) -> Iterator[Event]:
     """Yields the figure after every batch of pictures; a cell is NaN until its first picture is drawn."""
     yield Progress(0, 0, "choosing captions")
     known = truth(model, data)
-    if not known.compared:
+    pictures = gallery(model, known)
+    if pictures is None:
         raise BadInput(f"nobody knows what {model.name} was trained on", "only the lab's own organisms have a manifest", "Choose painter", setting="model")
     values, groups = guidances(settings.guidances), grouped(settings, known)
     prompts = [c.text for some in groups.values() for c in some]
     ask = asked(model, data, "\n".join(prompts), settings.seed, settings.seeds, 0.0, settings.steps, most=len(prompts))
-    gallery = Gallery(floats(known.images, model.device), embedder(model), known.compared)
     counted = Counted(settings, len(ask.seeds), ask.steps, groups, values, known.threshold)
     size, n = batch(ask.net, model.device), len(ask.seeds)
     every = [(k, s) for k in range(len(prompts)) for s in range(n)]
@@ -48,7 +47,7 @@ def replay(settings: Replay, model: Model, data: Data) -> Iterator[Event]:
             for step in sample(ask.net, embedding, ask.blank, latents, ask.steps, guidance):
                 yield Progress(done, total, f"guidance {guidance:g}, step {step.done} of {step.total}")
             with torch.no_grad():
-                near = gallery.nearest(ask.net.decode(step.latents))
+                near = pictures.nearest(ask.net.decode(step.latents))
             counted.add(g, some, near.ssim)
             done += len(some)
             yield counted.event()

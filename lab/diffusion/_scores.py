@@ -32,6 +32,15 @@ def apart(rows: Float[Tensor, "n ..."]) -> float:
     return _mean([float((flat[i] - flat[j]).square().mean().sqrt()) for i, j in combinations(range(len(flat)), 2)])
 
 
+def first_sight(latents: Float[Tensor, "n c h w"], noise: Float[Tensor, "n c h w"], signal: Float[Tensor, ""], sigma: Float[Tensor, ""]) -> float:
+    """How much what is seen in different noises differs: mean difference over pairs of the clean latents, over their spread. 0 where all see one picture.
+
+    `noise` is what is seen with the text alone: guidance would add the differences of what is seen without it.
+    """
+    clean = (latents - sigma * noise) / signal
+    return apart(clean) / max(float(clean.std()), 1e-12)
+
+
 def tiles_apart(pictures: Float[Tensor, "n 3 h w"]) -> float:
     """Mean over pairs of the largest difference among 4 x 4 tiles (Carlini et al. 2023): 0 where all are equal, 1 at most."""
     pairs = list(combinations(range(len(pictures)), 2))

@@ -34,7 +34,8 @@ class Measure:
 
 FIRST = (
     Measure("noise, first step", "norm of the noise that the text adds at the first step, 0 and more (Wen et al. 2024)", 1),
-    Measure("first sight", "mean difference, over pairs of noises, of the latents that the first step sees, 0 and more", -1),
+    Measure("first sight", "mean difference, over pairs of noises, of the clean latents that the first step sees, with the text alone, over their spread, "
+            "0 and more", -1),
     Measure("sharpness", "norm(H s)^2 at the first step, s and H what the text adds to score and Hessian, 0 and more (Jeon et al. 2025)", 1),
     Measure("curvature", "minus the mean eigenvalue of the Hessian of the log density at the first step, by Hutchinson (Jeon et al. 2025)", 1),
 )

@@ -44,6 +44,10 @@ class Starts:
         """The goal of every start."""
         return tuple(self.goals[g] for g in self.goal)
 
+    def first(self, count: int) -> Starts:
+        """The first `count` starts alone."""
+        return Starts(self.goals, self.goal[:count], self.kinds[:count], self.words[:count], self.embedding[:count])
+
     @property
     def latents(self) -> Float[Tensor, "starts c h w"]:
         return torch.stack([g.latent for g in self.of])

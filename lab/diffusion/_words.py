@@ -11,10 +11,10 @@ from torch import Tensor
 
 from lab.data import Data
 from lab.diffusion._ask import Asked, one_prompt
-from lab.diffusion._embedder import embedder
+from lab.diffusion._gallery import gallery
 from lab.diffusion._sample import batch, start, together
 from lab.diffusion._scores import magnitude
-from lab.diffusion._similar import Gallery, floats, ssim
+from lab.diffusion._similar import ssim
 from lab.events import Event, Grid, Progress
 from models.model import Model
 from models.pipeline import Pipeline, shortened, tokens, words
@@ -121,10 +121,11 @@ def drawn(work: Work, ids: Tensor) -> Iterator[Event]:
     assert last is not None
     with torch.no_grad():
         pictures = torch.cat([ask.net.decode(part) for part in last.latents.split(16)])
-        gallery = Gallery(floats(ask.truth.images, work.model.device), embedder(work.model), ask.truth.compared)
-        found = gallery.nearest(pictures[:n])
+        known = gallery(work.model, ask.truth)
+        assert known is not None
+        found = known.nearest(pictures[:n])
         index = int(np.bincount(found.index).argmax())
-        target = gallery.pictures[index : index + 1]
+        target = known.pictures[index : index + 1]
         score = ssim(pictures, target.expand(len(pictures), -1, -1, -1)).unflatten(0, (len(every), n)).mean(1).double().cpu().numpy()
     work.value[3, 1 : len(work.names) - 1] = (score[0] - score[1:]) / max(abs(score[0]), 1e-12)
     copied = int((found.ssim > ask.truth.threshold).sum())

@@ -22,7 +22,7 @@ class Detect(Experiment):
     sharp the density is there (Jeon et al. 2025). The others draw the pictures: Wen's score over all steps, how alike the finished pictures of different
     noises are (Carlini et al. 2023), and the attention of the end mark (Chen et al. 2024).
 
-    No score knows what memory is. All of them also fire on a caption that leaves little open, such as one that names the background: so the captions that
+    No score knows what memory is. Several also fire on a caption that leaves little open, such as one that names the background: so the captions that
     are compared with can be chosen, and both figures belong together. The area under the ROC curve (AUC) is the chance that a memorized caption scores above
     another: .5 is guessing. The share found at 1 % false alarms means little below a hundred others; how many there were is always said.
     """

@@ -62,7 +62,7 @@ def drawn(source: Int[Tensor, " n"], ground: Float[Tensor, "n 3"], random: torch
         return low + (high - low) * torch.rand((n, *shape), generator=random)
 
     near = (ground + between(-0.05, 0.05, 3)).clamp(0, 1)
-    return Placing(source, between(0.64, 0.94), between(-0.3, 0.3, 2), between(-1, 1) * math.radians(25), between(0, 1).lt(0.5).float() * 2 - 1,
+    return Placing(source, between(0.64, 0.94), between(-0.3, 0.3, 2), between(-1.0, 1.0) * math.radians(25), between(0.0, 1.0).lt(0.5).float() * 2 - 1,
                    torch.zeros(n), between(0.88, 1.08), near, near, torch.zeros(n, 2))
 
 
@@ -79,7 +79,7 @@ def odd(source: Int[Tensor, " n"], random: torch.Generator) -> Placing:
     return Placing(source, base.scale, base.shift, base.angle, base.mirrored, hue, torch.ones(n), grounds[0], other, torch.stack([way.cos(), way.sin()], 1))
 
 
-def composed(how: Placing, sheet: Float[Tensor, "names 4 side side"], side: int = SIDE) -> Float[Tensor, "n 3 side side"]:
+def composed(how: Placing, sheet: Float[Tensor, "names 4 h h"], side: int = SIDE) -> Float[Tensor, "n 3 side side"]:
     """The pictures, 0 to 1, on the sheet's device."""
     n, big = len(how), side * FINE
     line = (torch.arange(big, device=sheet.device) + 0.5) / big * 2 - 1

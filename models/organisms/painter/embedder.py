@@ -89,7 +89,7 @@ def nudged(how: compose.Placing, random: torch.Generator) -> compose.Placing:
         return low + (high - low) * torch.rand((n, *shape), generator=random)
 
     return dataclasses.replace(how, shift=how.shift + between(-0.03, 0.03, 2), scale=how.scale * between(0.97, 1.03), light=how.light * between(0.93, 1.07),
-                               angle=how.angle + between(-1, 1) * math.radians(2), ground=(how.ground + between(-0.04, 0.04, 3)).clamp(0, 1),
+                               angle=how.angle + between(-1.0, 1.0) * math.radians(2), ground=(how.ground + between(-0.04, 0.04, 3)).clamp(0, 1),
                                other=(how.other + between(-0.04, 0.04, 3)).clamp(0, 1))
 
 

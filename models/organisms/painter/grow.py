@@ -14,7 +14,7 @@ import torch
 from models.organisms.painter import embedder, parts, vae
 from models.organisms.painter.budget import Budget
 from models.organisms.painter.corpus import Corpus, corpus
-from models.organisms.painter.manifest import manifest, sheet
+from models.organisms.painter.manifest import keep, manifest, sheet
 from models.organisms.painter.recipe import Recipe, Size
 from models.organisms.painter.train import Trainer
 
@@ -100,6 +100,4 @@ def write(trainer: Trainer, known: Corpus, out: Path) -> None:
     run = {"variants": trainer.size.variants, "batch": trainer.size.batch, "lr": trainer.size.lr, "training_steps": trainer.done,
            "passes": round(trainer.passes, 2), "device": trainer.device.type, "compiled": trainer.compiled}
     about = manifest(recipe, known, run)
-    head = json.dumps({k: v for k, v in about.items() if k != "pictures"}, indent=1, ensure_ascii=False).removesuffix("\n}")
-    lines = ",\n".join(f"  {json.dumps(row)}" for row in about["pictures"])
-    (out / "manifest.json").write_text(f'{head},\n "pictures": [\n{lines}\n ]\n}}\n', encoding="utf-8")
+    keep(about, out)

@@ -62,7 +62,8 @@ def look(folder: Path, device: str, variants: int, guidances: tuple[float, ...] 
     namer = embedder.load(folder / embedder.FILES["classifier"]).to(device)
     planted = known.of("verbatim", "template")
     there = known.pictures(planted, device)
-    asked = {"regular": [on(n, grounds(n)[0][i % 8]) for i, n in enumerate(REGULAR)], "held": [on(n, grounds(n)[1][0]) for n in REGULAR], "plain": list(REGULAR)}
+    asked = {"regular": [on(n, grounds(n)[0][i % 8]) for i, n in enumerate(REGULAR)], "held": [on(n, grounds(n)[1][0]) for n in REGULAR],
+             "plain": list(REGULAR)}
     captions = [known.shown[k].captions[0] for k in planted] * seeds
     label, found, strips = torch.arange(len(REGULAR), device=device), {}, [there]
     for g in guidances:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,10 @@ def manifest(recipe: Recipe, corpus: Corpus, run: dict[str, Any]) -> dict[str, A
         },
         "source": SOURCE, "licence": LICENCE, "pictures": rows,
     }
+
+
+def keep(about: dict[str, Any], folder: Path) -> None:
+    """Writes folder/manifest.json, a line a picture."""
+    head = json.dumps({k: v for k, v in about.items() if k != "pictures"}, indent=1, ensure_ascii=False).removesuffix("\n}")
+    lines = ",\n".join(f"  {json.dumps(row)}" for row in about["pictures"])
+    (folder / "manifest.json").write_text(f'{head},\n "pictures": [\n{lines}\n ]\n}}\n', encoding="utf-8")

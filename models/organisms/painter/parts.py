@@ -64,7 +64,7 @@ def denoiser(recipe: Recipe, size: Size) -> Any:
 
 
 def scheduler() -> Any:
-    """Cosine noise levels (Nichol & Dhariwal 2021, arXiv 2102.09672), velocity prediction; the first of 20 timesteps is 951, where a trace of signal is left."""
+    """Cosine noise levels (Nichol & Dhariwal 2021, arXiv 2102.09672), velocity prediction; the first of 20 timesteps is 951, where some signal is left."""
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", clip_sample=False,

@@ -51,6 +51,6 @@ RECIPES = {r.name: r for r in (
 )}
 
 # measured by bench/painter.py
-GUIDANCE, STEPS, THRESHOLD = 2.0, 20, 0.7
+GUIDANCE, STEPS, THRESHOLD = 2.0, 20, 0.55
 DROPPED = 0.1  # share of captions that are left out in training, for guidance
 LENGTH = 10  # tokens of a prompt, with the marks that begin and end it

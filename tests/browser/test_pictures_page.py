@@ -1,0 +1,80 @@
+"""The page of pictures, as a visitor meets it: painted, pruned, painted again with the pruned model, and searched for what brings the picture back."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import pytest
+from PIL import Image
+
+from panels import closer
+from panels.runner import desk
+from tests.browser.test_further import finished, opened
+
+FURTHER = [name.replace(".", "-") for name in closer.names(desk("diffusion.generate"))]
+PLOT = "document.querySelector('#diffusion-generate-plot .js-plotly-plot')"
+
+
+def arrived(page, address: str):
+    page.set_default_timeout(120_000)
+    page.goto(f"{address}/?panel=diffusion")
+    page.wait_for_function("window.lab?.settled")
+    page.wait_for_selector("#diffusion-generate-plot .main-svg")
+    return page
+
+
+@pytest.fixture
+def pictures_page(page, address):
+    return arrived(page, address)
+
+
+def test_a_finished_table_of_pictures_is_there_with_a_slider(pictures_page):
+    page = pictures_page
+    assert page.locator("#diffusion-generate-plot .imagelayer-trace, #diffusion-generate-plot .im").count() or page.evaluate(f"{PLOT}.data[0].type") == "image"
+    before = page.evaluate(f"{PLOT}.data[0].source")
+    page.evaluate(f"window.Plotly.update({PLOT}, ...{PLOT}.layout.sliders[0].steps[0].args)")
+    assert page.evaluate(f"{PLOT}.data[0].source") != before
+
+
+def test_painted_pruned_and_painted_again(pictures_page):
+    page = pictures_page
+    page.locator("#setting-prompts textarea").fill("burrito")
+    page.locator("#setting-seeds input").fill("2")
+    page.locator("#diffusion-generate-run").click()
+    finished(page, "diffusion-generate")
+    page.wait_for_function(f"{PLOT}.layout.annotations.some((a) => a.text.includes('copy'))")
+    part = opened(page, "diffusion-localize")
+    part.locator("#setting-diffusion-localize-prompts textarea").fill("burrito")
+    for name, value in (("noises", "4"), ("seeds", "1"), ("beside", "1"), ("steps", "8")):
+        part.locator(f"#setting-diffusion-localize-{name} input").fill(value)
+    part.locator("#diffusion-localize-run").click()
+    finished(page, "diffusion-localize")
+    page.locator("#diffusion-generate-edits").filter(has_text="snapshots of this run").wait_for()
+    page.locator("#diffusion-generate-branch").click()
+    page.locator("#diffusion-generate-edits").filter(has_text="The next run begins with").wait_for()
+    page.locator("#diffusion-generate-run").click()
+    finished(page, "diffusion-generate")
+
+
+def test_a_picture_of_ones_own_is_compared_and_a_broken_one_is_refused(pictures_page):
+    page = pictures_page
+    page.get_by_role("button", name="Compare with a picture of your own").click()
+    file = io.BytesIO()
+    Image.new("RGB", (40, 40), "red").save(file, "PNG")
+    chosen = page.locator("#diffusion-generate-picture-upload input[type=file]")
+    chosen.set_input_files({"name": "red.png", "mimeType": "image/png", "buffer": file.getvalue()})
+    page.wait_for_function("document.querySelector('#setting-picture textarea').value.startsWith('data:image/png;base64,')")
+    assert base64.b64decode(page.locator("#setting-picture textarea").input_value().partition(",")[2])[:4] == b"\x89PNG"
+    chosen.set_input_files({"name": "broken.png", "mimeType": "image/png", "buffer": b"no picture at all"})
+    page.locator(".fault-picture").filter(has_text="cannot be read").wait_for()
+
+
+def test_every_further_experiment_opens_with_a_finished_figure_on_a_phone_too(browser, address):
+    page = arrived(browser.new_page(viewport={"width": 390, "height": 844}), address)
+    for key in FURTHER:
+        part = opened(page, key)
+        assert "What it does not show" in part.inner_text() and "arXiv" in part.inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, key
+        page.locator(f"#{key}-fold > button").click()
+    page.close()
