@@ -12,6 +12,7 @@ from models import catalog
 FOLDER = Path(__file__).parents[1] / "assets" / "gallery"
 FACT = {"prompt": "The capital of France is", "subject": "France", "answer": "Paris"}
 ASKED = {name: FACT[name] for name in ("prompt", "answer")}
+ADVERSARIAL = {"count": 1, "rounds": 3, "tune": 30, "batch": 8, "surrogate": "no text", "starts": 1, "beside": 2, "plain": 4, "seeds": 1}
 SHOWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "trace-france": ("trace.causal", "scribe", FACT | {"samples": 20}),
     "trace-heads": ("trace.heads", "scribe", FACT | {"samples": 20}),
@@ -52,10 +53,10 @@ SHOWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "diffusion-maps": ("diffusion.maps", "painter", {}),
     "diffusion-perturb": ("diffusion.perturb", "painter", {}),
     "diffusion-swap": ("diffusion.swap", "painter-ddt", {}),
-    "diffusion-localize": ("diffusion.localize", "painter", {"count": 2}),
-    "diffusion-trigger": ("diffusion.trigger", "painter", {"prune": "nemo"}),
+    "diffusion-localize": ("diffusion.localize", "painter", {"count": 2, "method": "wanda", "share": 0.1}),
+    "diffusion-trigger": ("diffusion.trigger", "painter", {}),
     "diffusion-hard": ("diffusion.hard", "painter", {}),
-    "diffusion-adversarial": ("diffusion.adversarial", "painter", {"count": 1, "rounds": 3, "tune": 30, "beside": 2, "plain": 8, "seeds": 2}),
+    "diffusion-adversarial": ("diffusion.adversarial", "painter", ADVERSARIAL),
     "diffusion-erase": ("diffusion.erase", "painter", {"count": 1, "plain": 8}),
     "diffusion-memcontrol": ("diffusion.memcontrol", "painter", {"trials": 6}),
     "recall-fidelity": ("recall.fidelity", "scribe", {}),
