@@ -72,8 +72,8 @@ def rounded_again(model: Model, captions: Sequence[str], guidance: float) -> np.
     other, found = model.with_weights(edits, "rounding"), []
     for one in (model, other):
         with torch.no_grad():
-            told = one.net.embed(words(one, captions))
-        found.append(paint(one.net, told, nothing(one), start(one.net, [0]).expand(len(captions), -1, -1, -1), STEPS, guidance))
+            told = pictures(one).embed(words(one, captions))
+        found.append(paint(pictures(one), told, nothing(one), start(pictures(one), [0]).expand(len(captions), -1, -1, -1), STEPS, guidance))
     return ssim(*found).numpy()
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 FREQUENCIES = 128  # of the timestep's sine embedding
 
 
-class DDT(ModelMixin, ConfigMixin):
+class DDT(ModelMixin, ConfigMixin):  # type: ignore[misc]  # both name their file of settings
     """`forward` is called as a UNet2DConditionModel is; `condition` and `velocity` are its two halves."""
 
     @register_to_config

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -184,5 +184,5 @@ def table(settings: Architectures, found: list[Found]) -> Table:
     return Table("Memory architectures", columns, about, rows, facts(settings, found)[::2])
 
 
-FIGURES = {"recall over lag": over_lag, "recall over load": over_load, "lag x load": lag_load, "fidelity over lag": fidelity,
+FIGURES: dict[str, Callable[..., Event]] = {"recall over lag": over_lag, "recall over load": over_load, "lag x load": lag_load, "fidelity over lag": fidelity,
            "recall against bytes": against_bytes, "table": table}

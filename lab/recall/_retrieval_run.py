@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,7 @@ def retrieved(settings: Retrieval, read: Read) -> None:
     for name, store in (("kNN-LM", read.store), (OTHERS, read.others)):
         found = [mixed(said.log, search(store, said.states, settings.near, read.temperature).of(rows.target), settings.lam)
                  for said, rows in ((read.held, read.texts.held), (read.general, read.texts.general))]
-        read.lines.append(Line(name, *map(perplexity, found), store.bytes, store.keys.numel()))
+        read.lines.append(Line(name, perplexity(found[0]), perplexity(found[1]), store.bytes, store.keys.numel()))
 
 
 def taught(settings: Retrieval, read: Read, student: Student, near: Any) -> Iterator[Event]:
@@ -120,7 +120,7 @@ def changed(settings: Retrieval, read: Read, model: Model) -> Iterator[Event]:
             if log is not None:
                 found.append(perplexity(log))
             yield Progress(settings.steps, settings.steps, "the copy is measured")
-    read.lines.append(Line(TUNED, *found, sum(p.numel() * p.element_size() for p in net.parameters()), 0))
+    read.lines.append(Line(TUNED, found[0], found[1], sum(p.numel() * p.element_size() for p in net.parameters()), 0))
 
 
 def measured(student: Student, rows: Rows, said: Said, lam: float) -> float:
@@ -179,4 +179,4 @@ def cost(settings: Retrieval, read: Read) -> Scatter:
                    settings.direction, facts(settings, read))
 
 
-FIGURES = {"table": table, "perplexity while it learns": learning, "perplexity against cost": cost}
+FIGURES: dict[str, Callable[[Retrieval, Read], Event]] = {"table": table, "perplexity while it learns": learning, "perplexity against cost": cost}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lab.events import Curves, Grid, Table
+from lab.events import Curves, Event, Grid, Table
 from models.memory import tasks
 from models.memory.designs import DESIGNS
 
@@ -88,4 +89,4 @@ def _number(value: float) -> float | None:
     return None if value != value else float(value)
 
 
-FIGURES = {"remembered": remembered, "signals": signals, "looked up": looked_up, "routing": routing, "table": table}
+FIGURES: dict[str, Callable[[Watch, Seen], Event]] = {"remembered": remembered, "signals": signals, "looked up": looked_up, "routing": routing, "table": table}
