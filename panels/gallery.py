@@ -47,7 +47,7 @@ SHOWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "attention-interleave": ("attention.interleave", "scribe", {}),
     "attention-repetition": ("attention.repetition", "scribe", {"steps": 0}),
     "diffusion-generate": ("diffusion.generate", "painter", {"seeds": 3}),
-    "diffusion-replay": ("diffusion.replay", "painter", {}),
+    "diffusion-replay": ("diffusion.replay", "painter", {"guidances": "2, 5", "most": 2}),
     "diffusion-detect": ("diffusion.detect", "painter", {}),
     "diffusion-words": ("diffusion.words", "painter", {}),
     "diffusion-maps": ("diffusion.maps", "painter", {}),
