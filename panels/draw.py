@@ -19,6 +19,7 @@ ROW, LINE = 28, 20  # pixels of a row of cells, and of a line of the title
 WIDE, FINE = 38, 50  # letters of a title line, and of one in small type, that still fit a phone
 LONG, NOTE = 16, 9  # letters of a token's label, and of a word in a cell
 MANY = 12  # columns with a label each; of more, every second or third has one
+CROWD = 30  # columns of which not even short words fit
 BARRED = 44  # pixels over the cells for the scale of colours
 BARE: dict[str, Any] = {"showgrid": False, "zeroline": False, "fixedrange": True}
 
@@ -107,7 +108,7 @@ def _(event: Grid) -> go.Figure:
     figure = go.Figure(go.Heatmap(
         z=event.value, x=list(columns), y=list(rows), customdata=told, hovertemplate="%{customdata}<extra></extra>", hoverongaps=False,
         colorscale=DIVERGING if event.diverging else SCALE, zmin=low, zmax=high, xgap=2, ygap=2, colorbar=bar(len(rows)), **written))
-    ticks = thinned(columns) if all(name.lstrip("-").isdigit() for name in event.columns) else list(columns)
+    ticks = thinned(columns) if len(columns) > CROWD or all(name.lstrip("-").isdigit() for name in event.columns) else list(columns)
     names = [escaped(visible(event.columns[c])) for c in ticks]
     figure.update_layout(xaxis={"tickmode": "array", "tickvals": ticks, "ticktext": names, **BARE},
                          yaxis=down([escaped(visible(name, 24)) for name in event.rows]))
