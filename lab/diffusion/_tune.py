@@ -27,7 +27,9 @@ class Tuned:
         self.net: Pipeline = copied.net  # type: ignore[assignment]
         self.net.denoiser.float()  # private all of it: steps as small as these are lost in half precision
         wanted = set(mine if chosen is None else chosen)
-        self.trained: dict[str, Any] = {n: p.requires_grad_() for n, p in self.net.named_parameters() if n in wanted and n in mine}
+        # gradients of all of it, also of what is not trained: torch 2.13's backward on a CPU crashes where a block wants only some
+        self.private: dict[str, Any] = {n: p.requires_grad_() for n, p in self.net.named_parameters() if n in mine}
+        self.trained: dict[str, Any] = {n: p for n, p in self.private.items() if n in wanted}
         if not self.trained:
             raise BadInput("there is nothing to train", "no part of the denoiser goes by that name", "Choose other parts", setting="parts")
         self.start = {n: p.detach().clone() for n, p in self.trained.items()}
@@ -35,7 +37,8 @@ class Tuned:
 
     def step(self, loss: Tensor) -> bool:
         """One step of AdamW, the gradient's norm at most 1. Returns whether all weights are numbers."""
-        self.adam.zero_grad(set_to_none=True)
+        for p in self.private.values():
+            p.grad = None
         loss.backward()
         nn.utils.clip_grad_norm_(self.trained.values(), 1.0)
         self.adam.step()
