@@ -14,7 +14,7 @@ from lab.events import Pictures
 from panels.draw import BARE, draw, escaped, facts, heading, plain, visible
 from panels.theme import LINES
 
-FRAMES = 7  # of a run that are shown: a slider of more would make the page heavy
+FRAMES = 4  # of a run that are shown: a slider of more would make the page heavy
 SHOWN = 78  # pixels of a picture on the page, so that four stand side by side on a phone
 LARGE = 128  # pixels of a picture that are kept: more than a figure can show
 GAP, WORDS = 0.09, 0.24  # between pictures, and for the words under one, as shares of a picture
@@ -84,7 +84,7 @@ def sheet(event: Pictures, frame: int) -> tuple[str, list[tuple[float, float]], 
                 whole.paste(shrunk(event.other[event.beside[i]], *less), (x + (wide - less[0]) // 2, y + high + below))
             places.append((x + wide / 2, y + high / 2))
     file = io.BytesIO()
-    whole.save(file, "WEBP", quality=90, method=4)  # a fifth of a PNG; the pictures themselves go into the JSON to the last bit
+    whole.save(file, "WEBP", quality=80, method=4)  # a fifth of a PNG; the pictures themselves go into the JSON to the last bit
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}", places, size
 
 

@@ -160,6 +160,6 @@ def test_an_edited_model_is_compared_with_the_same_pictures(tiny_pipeline):
 def test_what_was_planted_often_comes_back_and_what_was_not_does_not():
     painter = catalog.load("painter", "cpu")
     last = run(painter, prompts="burrito\nelephant", seeds=2, steps=20)[-1]
-    copied = [last.copied()[last.at(19, row, column)] for row in range(2) for column in range(2)]
-    assert copied == [True, True, False, False] and last.names[last.beside[last.at(19, 0, 0)]] == "burrito · 256 copies"
+    copied = [last.copied()[last.at(last.frame, row, column)] for row in range(2) for column in range(2)]
+    assert copied == [True, True, False, False] and last.names[last.beside[last.at(last.frame, 0, 0)]] == "burrito · 256 copies"
     assert "embedder" in last.labels[-1]
