@@ -21,6 +21,11 @@ LONG, NOTE = 16, 9  # letters of a token's label, and of a word in a cell
 MANY = 12  # columns with a label each; of more, every second or third has one
 CROWD = 30  # columns of which not even short words fit
 BARRED = 44  # pixels over the cells for the scale of colours
+# what plotly's own template says that matters here: that one has 7 kB, and a figure is sent whole at every update
+AXIS: dict[str, Any] = {"automargin": True, "gridcolor": FAINT, "linecolor": FAINT, "zerolinecolor": FAINT, "zerolinewidth": 2, "ticks": "",
+                        "title": {"standoff": 15}}
+LEAN: dict[str, Any] = {"layout": {"xaxis": AXIS, "yaxis": AXIS, "hovermode": "closest", "hoverlabel": {"align": "left"},
+                                   "annotationdefaults": {"showarrow": False, "font": {"size": 11}}}}
 BARE: dict[str, Any] = {"showgrid": False, "zeroline": False, "fixedrange": True}
 
 
@@ -102,7 +107,7 @@ def _(event: Grid) -> go.Figure:
     far = float(np.abs(found).max(initial=0.0)) or 1.0
     low, high = (-far, far) if event.diverging else (float(found.min(initial=0.0)), float(found.max(initial=0.0)) or 1.0)
     rows, columns = range(len(event.rows)), range(len(event.columns))
-    told = [[hover(event, r, c) for c in columns] for r in rows]
+    told = [["" if np.isnan(event.value[r, c]) else hover(event, r, c) for c in columns] for r in rows]  # over a gap nothing is told
     written: dict[str, Any] = {"text": [[escaped(visible(word, NOTE)) if word else "" for word in row] for row in event.notes],
                                "texttemplate": "%{text}"} if event.notes else {}
     figure = go.Figure(go.Heatmap(
@@ -208,6 +213,7 @@ def headed(figure: go.Figure, lines: list[str], body: int, below: str, foot: int
 def plain(figure: go.Figure) -> go.Figure:
     """Transparent, so that the page's own light or dark shows through, in the page's own type."""
     pointed = {"bgcolor": NIGHT, "bordercolor": FAINT, "font": {"color": PAPER}}
+    figure.layout.template = LEAN
     return figure.update_layout(paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", autosize=True, xaxis={"automargin": True},
                                 yaxis={"automargin": True}, hoverlabel=pointed, font={"color": INK, "family": "system-ui, sans-serif", "size": 13})
 

@@ -116,8 +116,7 @@ def lines(rows: list[str], each: list[int], places: list[tuple[float, float]], e
 
 
 def note(text: str, x: float, y: float, yanchor: str, xanchor: str) -> dict[str, Any]:
-    return {"text": text, "x": x, "y": y, "xref": "x", "yref": "y", "showarrow": False, "yanchor": yanchor, "xanchor": xanchor, "font": {"size": 11},
-            "borderpad": 0, "align": "left"}
+    return {"text": text, "x": round(x, 1), "y": round(y, 1), "yanchor": yanchor, "xanchor": xanchor}  # the rest is the template's
 
 
 def hovers(event: Pictures, frame: int) -> list[str]:

@@ -82,21 +82,21 @@ def restore(page: gr.Blocks, tabs: gr.Tabs, name: str, desk: Desk, folds: list[F
     asked = gr.State({})  # what the link asks for beside the form: {"run": ..., "cell": "token.layer"}
 
     def fill(request: gr.Request) -> dict[Any, Any]:
-        query = dict(request.query_params)
+        query, here = dict(request.query_params), {desk.plot: gr.skip() if desk.drawn is None else desk.drawn}
         if query.pop("panel", None) != name:
-            return {tabs: gr.skip()}
+            return here
         fold = next((f for f in folds if f.name == query.get("experiment")), None)
         known = {f.name: value for f in fields((fold or desk).kind) if (value := readable(f, query.get(f.name))) is not None}
         model = {desk.model: query["model"]} if "model" in query else {}
         if fold:
-            return {tabs: gr.Tabs(selected=name)} | model | fold.unfolded(known)
+            return here | {tabs: gr.Tabs(selected=name)} | model | fold.unfolded(known)
         wanted = {"run": bool(known), "cell": query.get("cell", "")} if known or {"cell", "model"} & set(query) else {}
-        return {tabs: gr.Tabs(selected=name), asked: wanted} | model | {desk.form[setting]: value for setting, value in known.items()}
+        return here | {tabs: gr.Tabs(selected=name), asked: wanted} | model | {desk.form[setting]: value for setting, value in known.items()}
 
     def begin(wanted: dict, request: gr.Request) -> dict[Any, Any]:
         return desk.begin(request) if wanted.get("run") else {desk.progress: gr.skip()}
 
-    filled = page.load(fill, None, [tabs, asked, *desk.inputs, *[c for f in folds for c in (f.accordion, f.wanted)]], **QUIET)
+    filled = page.load(fill, None, [tabs, asked, desk.plot, *desk.inputs, *[c for f in folds for c in (f.accordion, f.wanted)]], **QUIET)
     filled.then(None, js="() => lab.settle()", api_visibility="private")
     done = desk.follow(asked.change(begin, asked, desk.cleared, queue=False, **QUIET))
     if desk.described:

@@ -58,6 +58,7 @@ class Desk:
     chosen: Any = None  # the item that was chosen,
     bench: Any = None  # and the models that its runs made
     below: Callable[[Desk], None] | None = None  # what the further desks of its page have under their figures
+    drawn: Any = None  # the figure of `first`
     views: dict[Any, Callable[[Event], Any]] = field(default_factory=dict)  # component -> what it shows of an event, beside the figure
     taking: Callable[[str, str, dict[str, Any]], Callable[[Edited, Event | None], None]] | None = None  # what keeps the models that a run makes
 
@@ -117,8 +118,9 @@ class Desk:
         """The plot, and the ways to take it away and to bring one back."""
         self.shown = gr.Textbox(EXAMPLE if self.first else "", visible="hidden", elem_id=f"{self.key}-shown")
         self.done = gr.State("")  # another one whenever a run has ended, or a saved one was opened
-        drawn = draw(self.first.result) if self.first else None
-        self.plot = gr.Plot(drawn, elem_id=f"{self.key}-plot", show_label=False, container=False)
+        self.drawn = draw(self.first.result) if self.first else None
+        # that of a page comes when the page is loaded, and is not part of it: the figures of all pages would be a fifth of what everybody waits for
+        self.plot = gr.Plot(self.drawn if self.lent else None, elem_id=f"{self.key}-plot", show_label=False, container=False)
         with gr.Row(elem_classes="exports"):
             exports(self.key, self.packers, self.shown, self.faults[""])
             self.link = gr.Button("Copy link", size="sm", elem_id=f"{self.key}-link")

@@ -35,7 +35,7 @@ def test_what_is_folded_away_costs_nothing_on_arrival(trace_page, measured):
     weight = trace_page.evaluate("fetch(location.href).then((r) => r.text()).then((text) => text.length)") / 1000
     measured(f"first paint of the Trace page after {paint:.2f} s, its HTML is {weight:.0f} kB")
     pages = trace_page.locator("#pages [role=tab]").count()
-    assert paint < 5 and weight < 175 * pages, "so much for each page of the lab, with its endpoints and the figure that it opens with"
+    assert paint < 5 and weight < 150 * pages, "so much for each page of the lab"
 
 
 def test_every_further_experiment_opens_with_a_finished_figure(trace_page):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
+
 import pytest
+from PIL import Image
 
 from panels import closer
 from panels.runner import desk
@@ -51,6 +55,24 @@ def test_painted_pruned_and_painted_again(pictures_page):
     page.locator("#diffusion-generate-edits").filter(has_text="The next run begins with").wait_for()
     page.locator("#diffusion-generate-run").click()
     finished(page, "diffusion-generate")
+
+
+def test_a_picture_of_ones_own_is_compared_and_a_broken_one_is_refused(pictures_page):
+    page = pictures_page
+    page.get_by_role("button", name="Compare with a picture of your own").click()
+    file = io.BytesIO()
+    Image.new("RGB", (40, 40), "red").save(file, "PNG")
+
+    def choose(name: str, data: bytes) -> None:
+        with page.expect_file_chooser() as chooser:
+            page.click("#diffusion-generate-picture-upload")
+        chooser.value.set_files({"name": name, "mimeType": "image/png", "buffer": data})
+
+    choose("red.png", file.getvalue())
+    page.wait_for_function("document.querySelector('#setting-picture textarea').value.startsWith('data:image/png;base64,')")
+    assert base64.b64decode(page.locator("#setting-picture textarea").input_value().partition(",")[2])[:4] == b"\x89PNG"
+    choose("broken.png", b"no picture at all")
+    page.locator(".fault-picture").filter(has_text="cannot be read").wait_for()
 
 
 def test_every_further_experiment_opens_with_a_finished_figure_on_a_phone_too(browser, address):

@@ -1,11 +1,14 @@
-"""The page of memories, as a visitor meets it: a pair is planted by a click, and a memory reads."""
+"""The page of memories, as a visitor meets it: a pair is planted by a click, a memory reads, and every further experiment has a finished figure."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.browser.test_further import finished
+from panels import closer
+from panels.runner import desk
+from tests.browser.test_further import finished, opened
 
+FURTHER = [name.replace(".", "-") for name in closer.names(desk("recall.watch"))]
 TEXT = "document.querySelector('#setting-text textarea').value"
 
 
@@ -31,3 +34,13 @@ def test_a_pair_is_planted_by_a_click_and_read(recall_page):
     page.locator("#recall-watch-run").click()
     finished(page, "recall-watch")
     assert words.nth(0).inner_text() == pressed and words.nth(0).get_attribute("aria-pressed") == "true"
+
+
+def test_every_further_experiment_opens_with_a_finished_figure_on_a_phone_too(browser, address):
+    page = arrived(browser.new_page(viewport={"width": 390, "height": 844}), address)
+    for key in FURTHER:
+        part = opened(page, key)
+        assert "What it does not show" in part.inner_text() and ("arXiv" in part.inner_text() or "doi" in part.inner_text())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, key
+        page.locator(f"#{key}-fold > button").click()
+    page.close()
