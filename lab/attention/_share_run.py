@@ -18,6 +18,7 @@ from lab.data import Data
 from lab.events import Event, Progress
 from lab.memorization._read import read
 from lab.memorization._rows import Row, rows_of
+from lab.progress import retold
 from models.errors import BadInput
 from models.model import Model
 
@@ -40,14 +41,7 @@ def run(settings: HeadSharing, model: Model, data: Data) -> Iterator[Event]:
     rows = texts(settings, model, data)
     seen = dict[Key, Outputs]()
     if settings.of == "outputs" or settings.fusion == "least squares":
-        reading = outputs(model, layers, rows)
-        while True:
-            try:
-                next(reading)
-            except StopIteration as end:
-                seen = end.value
-                break
-            yield Progress(0, 0, "reading keys and values of the texts")
+        seen = yield from retold(outputs(model, layers, rows), lambda _: Progress(0, 0, "reading keys and values of the texts"))
     alike = compared(settings, model, layers, seen)
     if settings.show == "similarity":
         yield similarity(settings, {layer: alike[settings.part, layer] for layer in layers if settings.layer in (-1, layer)}, len(rows))

@@ -15,6 +15,7 @@ from lab.diffusion._hard_search import Reader, Search
 from lab.diffusion._prune import STEPS
 from lab.diffusion._trigger import prune
 from lab.events import Edited, Event, Pictures, Progress, Table
+from lab.progress import retold
 from models.model import Model
 from models.pipeline import Pipeline, pictures, tokens
 
@@ -78,13 +79,7 @@ class Run:
         a = self.asked
         embedding = torch.cat([self.reader.read(w.free[None]) for w in self.works])
         run = draw(self.net, embedding, a.blank, a.seeds, min(steps, a.steps), a.guidance)
-        while True:
-            try:
-                next(run)
-            except StopIteration as end:
-                drawn = end.value
-                break
-            yield Progress(step, self.settings.length, "looking")
+        drawn = yield from retold(run, lambda _: Progress(step, self.settings.length, "looking"))
         self.score.append(likeness(drawn, self.goals))
         self.album.add(f"step {step}", drawn)
         yield self.table() if self.settings.show == "table" and step == self.settings.length else self.pictures()

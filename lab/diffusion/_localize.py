@@ -16,6 +16,7 @@ from lab.diffusion._goal import Goal, draw, goals, likeness, planted
 from lab.diffusion._nemo import overlap
 from lab.diffusion._prune import Pruner
 from lab.events import Edited, Event, Grid, Progress, Table
+from lab.progress import retold
 from models.model import Model
 from models.pipeline import Pipeline, words
 
@@ -50,12 +51,7 @@ class Run:
 
     def work(self, run: Generator[object, None, object], note: str, done: int = 0) -> Generator[Event, None, object]:
         """Runs it and says so between its parts."""
-        while True:
-            try:
-                said = next(run)
-            except StopIteration as end:
-                return end.value
-            yield Progress(done, len(self.prompts), f"{note}: {said}" if isinstance(said, str) else note)
+        return (yield from retold(run, lambda said: Progress(done, len(self.prompts), f"{note}: {said}" if isinstance(said, str) else note)))
 
     def drawn(self, net: Pipeline, embedding: Tensor, note: str, done: int = 0) -> Generator[Event, None, Tensor]:
         a = self.asked

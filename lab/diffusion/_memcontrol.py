@@ -21,6 +21,7 @@ from lab.diffusion._similar import floats, sized, ssim
 from lab.diffusion._training import truth
 from lab.diffusion._tune import PART, Tuned
 from lab.events import Event, Grid, Progress, Scatter, Table
+from lab.progress import retold
 from models.errors import BadInput
 from models.model import Model
 from models.pipeline import words
@@ -130,12 +131,7 @@ class Run:
         self.total = sum(p.numel() for p in self.asked.net.denoiser.parameters())
 
     def told(self, run: Generator[Any, None, Any], note: str) -> Generator[Event, None, Any]:
-        while True:
-            try:
-                next(run)
-            except StopIteration as end:
-                return end.value
-            yield Progress(len(self.trials), self.settings.trials, note)
+        return (yield from retold(run, lambda _: Progress(len(self.trials), self.settings.trials, note)))
 
     def untouched(self) -> Iterator[Event]:
         quality, memory = yield from self.told(self.measure(self.asked.net), "the model as it is")

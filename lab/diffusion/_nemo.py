@@ -12,6 +12,7 @@ from torch import Tensor
 from lab.diffusion._goal import Goal, draw, likeness
 from lab.diffusion._neurons import Blocking, activations
 from lab.diffusion._similar import ssim
+from lab.progress import retold
 from models.model import Model
 from models.pipeline import Pipeline
 
@@ -157,13 +158,7 @@ class Hunt:
     def tried(self, off: Off, note: str) -> Generator[str, None, float]:
         """What the judge says without these."""
         self.work.block(off)
-        run = self.judge(self.work.net)
-        while True:
-            try:
-                next(run)
-            except StopIteration as end:
-                return end.value
-            yield note
+        return (yield from retold(self.judge(self.work.net), lambda _: note))
 
     def choose(self) -> Generator[str, None, None]:
         """The first set of the ladder that is enough. Each holds the one before it, so a dear judge looks for it by halves."""

@@ -18,6 +18,7 @@ from lab.diffusion._localize import others
 from lab.diffusion._sample import batch as fits
 from lab.diffusion._sample import start
 from lab.events import Curves, Event, Progress, Table
+from lab.progress import retold
 from models.errors import BadInput
 from models.model import Model
 from models.pipeline import Pipeline, words
@@ -105,12 +106,7 @@ class Run:
         self.target = settings.target
 
     def told(self, run: Generator[None, None, object], step: int, note: str) -> Generator[Event, None, Tensor]:
-        while True:
-            try:
-                next(run)
-            except StopIteration as end:
-                return end.value  # type: ignore[return-value]
-            yield Progress(step, self.settings.length, note)
+        return (yield from retold(run, lambda _: Progress(step, self.settings.length, note)))  # type: ignore[return-value]
 
     def take(self, frame: str, drawn: Tensor) -> None:
         self.drawn.append(drawn)

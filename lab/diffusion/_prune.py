@@ -15,6 +15,7 @@ from lab.diffusion._nemo import Alike, Copies, Found, search, union, usual
 from lab.diffusion._neurons import activations, short, without
 from lab.diffusion._sample import start
 from lab.diffusion._wanda import Norms, masks, pruned
+from lab.progress import retold
 from models.model import Model
 from models.pipeline import words
 
@@ -106,9 +107,4 @@ class Pruner:
 
 def _said(run: Generator[None, None, Any], note: str) -> Generator[str, None, Any]:
     """Runs it, and says `note` at every pause."""
-    while True:
-        try:
-            next(run)
-        except StopIteration as end:
-            return end.value
-        yield note
+    return (yield from retold(run, lambda _: note))

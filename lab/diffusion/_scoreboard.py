@@ -13,6 +13,7 @@ from lab.diffusion._goal import Goal, draw, goals, likeness, of_row
 from lab.diffusion._localize import others
 from lab.diffusion._quality import WANTED, Examiner
 from lab.events import Edited, Event, Progress, Unlearning
+from lab.progress import retold
 from lab.unlearn._curves import Curves
 from models.model import Model
 from models.pipeline import Pipeline, words
@@ -62,12 +63,7 @@ class Scoreboard:
         self.curves.put(self.at, group, name, better, float(values.float().mean()))
 
     def told(self, run: Generator[Any, None, Any], note: str) -> Generator[Event, None, Any]:
-        while True:
-            try:
-                said = next(run)
-            except StopIteration as end:
-                return end.value
-            yield Progress(self.at, self.total, f"{note}: {said}" if isinstance(said, str) else note)
+        return (yield from retold(run, lambda said: Progress(self.at, self.total, f"{note}: {said}" if isinstance(said, str) else note)))
 
     def event(self, change: tuple[tuple[str, ...], list[float]], ended: str = "", more: tuple[str, ...] = ()) -> Unlearning:
         return self.curves.event(change[0], change[1], (), self.cost, (*self.facts, *more), ended)

@@ -12,6 +12,7 @@ from lab.diffusion._ask import Asked
 from lab.diffusion._goal import Goal, draw, likeness
 from lab.diffusion._prune import Pruner
 from lab.diffusion._similar import Gallery, floats
+from lab.progress import retold
 from models.model import Model
 from models.pipeline import Pipeline
 
@@ -55,13 +56,7 @@ class Surrogates:
         """The latents of pictures that copy neither the goal nor any other planted picture; None where there is none."""
         a = self.asked
         run = draw(net, embedding, a.blank, range(self.seed + FIRST, self.seed + FIRST + DRAWN), a.steps, a.guidance)
-        while True:
-            try:
-                next(run)
-            except StopIteration as end:
-                pictures = end.value
-                break
-            yield f"surrogates of {goal.prompt}"
+        pictures = yield from retold(run, lambda _: f"surrogates of {goal.prompt}")
         good = likeness(pictures, [goal])[0] <= a.truth.threshold
         if self.planted:
             good &= torch.from_numpy(self.planted.nearest(pictures[0]).ssim <= a.truth.threshold).to(good.device)

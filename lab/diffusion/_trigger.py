@@ -17,6 +17,7 @@ from lab.diffusion._goal import Goal, controls, draw, goals, likeness, plain
 from lab.diffusion._prune import STEPS, Pruner
 from lab.diffusion._trigger_search import Search, random_starts
 from lab.events import Edited, Event, Progress
+from lab.progress import retold
 from models.errors import BadInput
 from models.model import Model
 from models.pipeline import Pipeline, pictures, words
@@ -124,12 +125,7 @@ def search(settings: TriggerSearch, model: Model, data: Data) -> Iterator[Event]
 
 
 def told(run: Generator[None, None, Any], settings: TriggerSearch, step: int, note: str) -> Generator[Event, None, Any]:
-    while True:
-        try:
-            next(run)
-        except StopIteration as end:
-            return end.value
-        yield Progress(step, settings.length, note)
+    return (yield from retold(run, lambda _: Progress(step, settings.length, note)))
 
 
 def prune(settings: TriggerSearch, model: Model, asked: Asked, wanted: tuple[Goal, ...]) -> Generator[Event, None, Model]:
@@ -140,11 +136,5 @@ def prune(settings: TriggerSearch, model: Model, asked: Asked, wanted: tuple[Goa
     sets = []
     for i, goal in enumerate(wanted):
         run = pruner.find(goal, asked.embedding[i : i + 1])
-        while True:
-            try:
-                note = next(run)
-            except StopIteration as end:
-                sets.append(end.value)
-                break
-            yield Progress(0, settings.length, f"pruning for {goal.prompt}: {note}")
+        sets.append((yield from retold(run, lambda note, name=goal.prompt: Progress(0, settings.length, f"pruning for {name}: {note}"))))  # type: ignore[misc]
     return pruner.without(sets, f"without the neurons of {len(wanted)} {'prompt' if len(wanted) == 1 else 'prompts'} ({settings.prune})")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lab.events import Curves, Event, Progress, Table
+from lab.progress import retold
 from lab.recall._encode import encoded
 from lab.recall._halumem import CORRECT, Scores
 from lab.recall._hema import Memory, Plan
@@ -49,13 +50,7 @@ def conversation(settings: LongConversation) -> Iterator[Event]:
     """Yields the figure some twenty times as the conversation goes on."""
     yield Progress(0, settings.turns, "making up a conversation")
     turns = talk(settings.turns, settings.people, settings.recent, settings.seed)
-    steps = encoded([t.text for t in turns], settings.encoder)
-    while True:
-        try:
-            yield Progress(next(steps), settings.turns, "encoding what is said")
-        except StopIteration as end:
-            vectors = end.value
-            break
+    vectors = yield from retold(encoded([t.text for t in turns], settings.encoder), lambda done: Progress(done, settings.turns, "encoding what is said"))
     names = [settings.first, settings.second] if settings.first != settings.second else [settings.first]
     if settings.compact == 0 and "compact only" in names:
         raise BadInput("a compact memory of no points remembers nothing", cure="Give it some, or choose another memory", setting="compact")

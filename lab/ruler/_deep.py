@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lab.data import Data
 from lab.events import Curves, Event, Progress
 from lab.items import choose
+from lab.progress import retold
 from lab.ruler import _oracles
 from lab.ruler._depth import KNOWN, drawn, drops, lacks
 from lab.ruler._formulas import LEAST, depth
@@ -35,15 +36,11 @@ def deep(settings: Depth, model: Model, data: Data) -> Iterator[Event]:
         raise BadInput("no item has an answer to predict", "each is a single token", "Choose other items", setting="forget")
     oracles = _oracles.load(model, names)
     for done, each in enumerate([*oracles, *([] if model is full else [model])]):
-        name = each.name if each in oracles else NOW
-        work: Generator[None, None, Any] = lacks(each, full, rows, known) if each in oracles else drops(each, full, rows)
-        while True:
-            try:
-                next(work)
-            except StopIteration as end:
-                found[name], costs[name] = end.value if each in oracles else (end.value, np.zeros(0))
-                break
-            yield Progress(done, len(oracles) + 1, f"states of {each.name}")
+        progress = Progress(done, len(oracles) + 1, f"states of {each.name}")
+        if each in oracles:
+            found[each.name], costs[each.name] = yield from retold(lacks(each, full, rows, known), lambda _, now=progress: now)  # type: ignore[misc]
+        else:
+            found[NOW] = yield from retold(drops(each, full, rows), lambda _, now=progress: now)  # type: ignore[misc]
         yield view(found, costs, why, edited=model is not full)
 
 
@@ -52,7 +49,7 @@ def view(found: Mapping[str, np.ndarray], costs: Mapping[str, np.ndarray], why: 
     names, rows = tuple(found), len(next(iter(found.values())))
     value = np.array([found[n].mean(0) for n in names])
     error = np.array([found[n].std(0, ddof=1) / math.sqrt(rows) if rows > 1 else np.full(value.shape[1], np.nan) for n in names])
-    turned = [f"{n} {c.max():.2f}" for n, c in costs.items() if len(c)]
+    turned = [f"{n} {c.max():.2f}" for n, c in costs.items()]
     return Curves("What the full model loses with the states of another", names, np.arange(value.shape[1], dtype=float), "layer whose states are put in", value,
                   error, "nats a token of the answers", "higher: more of the answers is missing in these states",
                   (*told(found), f"{rows} items; bands: standard errors over them",

@@ -137,3 +137,12 @@ def effect(page) -> list[list[float | None]]:
 
 def fault(page, setting: str, words: str):
     return page.locator(f".fault-{setting} p").filter(has_text=words).first
+
+
+def arrived(page, address: str, panel: str, key: str, seconds: int = 90):
+    """The page of `panel` with the finished figure that its first desk, `key`, opens with."""
+    page.set_default_timeout(1000 * seconds)
+    page.goto(f"{address}/?panel={panel}")
+    page.wait_for_function("window.lab?.settled")
+    page.wait_for_selector(f"#{key}-plot .main-svg")
+    return page

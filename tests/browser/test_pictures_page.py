@@ -8,25 +8,15 @@ import io
 import pytest
 from PIL import Image
 
-from panels import closer
-from panels.runner import desk
+from tests.browser.conftest import arrived
 from tests.browser.test_further import finished, opened
 
-FURTHER = [name.replace(".", "-") for name in closer.names(desk("diffusion.generate"))]
 PLOT = "document.querySelector('#diffusion-generate-plot .js-plotly-plot')"
-
-
-def arrived(page, address: str):
-    page.set_default_timeout(120_000)
-    page.goto(f"{address}/?panel=diffusion")
-    page.wait_for_function("window.lab?.settled")
-    page.wait_for_selector("#diffusion-generate-plot .main-svg")
-    return page
 
 
 @pytest.fixture
 def pictures_page(page, address):
-    return arrived(page, address)
+    return arrived(page, address, "diffusion", "diffusion-generate", 120)
 
 
 def test_a_finished_table_of_pictures_is_there_with_a_slider(pictures_page):
@@ -73,13 +63,3 @@ def test_a_picture_of_ones_own_is_compared_and_a_broken_one_is_refused(pictures_
     assert base64.b64decode(page.locator("#setting-picture textarea").input_value().partition(",")[2])[:4] == b"\x89PNG"
     choose("broken.png", b"no picture at all")
     page.locator(".fault-picture").filter(has_text="cannot be read").wait_for()
-
-
-def test_every_further_experiment_opens_with_a_finished_figure_on_a_phone_too(browser, address):
-    page = arrived(browser.new_page(viewport={"width": 390, "height": 844}), address)
-    for key in FURTHER:
-        part = opened(page, key)
-        assert "What it does not show" in part.inner_text() and "arXiv" in part.inner_text()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, key
-        page.locator(f"#{key}-fold > button").click()
-    page.close()
