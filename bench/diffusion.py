@@ -107,10 +107,10 @@ def scored(name: str, known: str, how: dict[str, Any]) -> Scored:
 
 def told(mine: Scored, theirs: Scored) -> list[str]:
     """The table of all scores, with the oracle beside."""
-    heads = [c.replace("found at 1 % false alarms", "found at 1 %") for c in mine.grid.columns]
+    heads = list(mine.grid.columns)
     aucs = [j for j, c in enumerate(mine.grid.columns) if c.startswith("AUC")]
     about = "; ".join([*mine.grid.facts[:-1], mine.grid.facts[-1]])
-    lines = ["## How well each score tells", "", f"{about}. AUC with its standard error (Hanley & McNeil 1982); *found at 1 %* is the share of the memorized "
+    lines = ["## How well each score tells", "", f"{about}. AUC with its standard error (Hanley & McNeil 1982); *TPR* is the share of the memorized "
              "above what 1 % of the others pass, which below a hundred others is the highest of them. *Oracle* is the AUC of the same captions on the model "
              "that never saw the planted pictures.", "",
              "| score | " + " | ".join(heads) + " | " + " | ".join(heads[j].replace("AUC", "oracle") for j in aucs) + " |",

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from lab.events import Curves, Scatter, Unlearning
-from panels.draw import draw, escaped, facts, headed, heading
+from panels.draw import FINE, draw, escaped, facts, headed, heading
 from panels.theme import DASHES, GOLD, LINES, RULED
 
 CHART, GAP = 150, 46  # pixels of one chart, and between two
@@ -47,13 +47,19 @@ def curves(event: Unlearning, at: float | None = None) -> go.Figure:
             figure.add_vline(x=at, line={"color": GOLD, "width": 2}, row=row, col=1)
     figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1 + 26 / body, "yanchor": "bottom", "font": {"size": 12}})
     done = f"step {event.step[-1]:.0f}, cost {event.cost:.1f} fine-tuning steps" if len(event.step) else "starting"
-    return headed(figure, [*heading(event.title), *facts((done, *([event.ended] if event.ended else []), *event.facts))], body, "", 30, 56)
+    names = list(dict.fromkeys(event.series))
+    lines = -(-len(names) // (2 if max(map(len, names), default=0) < 16 else 1))  # of the legend, on a phone
+    title = [*heading(event.title), *facts((done, *([event.ended] if event.ended else []), *event.facts))]
+    return headed(figure, title, body, "", 30, max(56, 36 + 19 * lines))
 
 
 def named(event: Unlearning, group: str) -> str:
     """What a chart shows, and what is wanted of it."""
-    wanted = dict.fromkeys(f"{event.series[i]} {arrow(event.better[i])}" for i, g in enumerate(event.groups) if g == group)
-    return f"<b>{escaped(group)}</b>  ({escaped(', '.join(wanted))})"
+    wanted = ", ".join(dict.fromkeys(f"{event.series[i]} {arrow(event.better[i])}" for i, g in enumerate(event.groups) if g == group))
+    if len(group) + len(wanted) > FINE:  # more than a phone has room for: what is wanted of all of them, or nothing
+        ways = {arrow(event.better[i]) for i, g in enumerate(event.groups) if g == group}
+        wanted = ways.pop() if len(ways) == 1 else ""
+    return f"<b>{escaped(group)}</b>" + (f"  ({escaped(wanted)})" if wanted else "")
 
 
 def arrow(better: str) -> str:
@@ -62,16 +68,24 @@ def arrow(better: str) -> str:
 
 def add(figure: go.Figure, event: Unlearning, s: int, row: int, seen: set[str]) -> None:
     name, known = event.series[s], ~np.isnan(event.value[s])
-    colour = COLOURS.get(name, LINES[(s + 3) % len(LINES)])
+    colour, dash = style(event, name)
     low, high = event.low[s], event.high[s]
     if not np.isnan(low):
         figure.add_hrect(y0=low, y1=max(high, low + 1e-6), fillcolor=colour, opacity=0.22, line={"color": colour, "width": 1}, row=row, col=1,
                          exclude_empty_subplots=False)
     figure.add_trace(go.Scatter(
         x=event.step[known], y=event.value[s][known], mode="lines+markers" if known.sum() < 40 else "lines", name=escaped(name), legendgroup=name,
-        showlegend=name not in seen, line={"color": colour, "width": 2, "dash": DASHES[list(COLOURS).index(name) % 4] if name in COLOURS else "solid"},
+        showlegend=name not in seen, line={"color": colour, "width": 2, "dash": dash},
         marker={"size": 5}, hovertemplate=f"<b>{escaped(name)}</b>, {escaped(event.groups[s])}<br>%{{y:.4g}} at step %{{x}}<extra></extra>"), row=row, col=1)
     seen.add(name)
+
+
+def style(event: Unlearning, name: str) -> tuple[str, str]:
+    """Colour and dashes of a series: those it has everywhere, else the next that no other of the run has."""
+    if name in COLOURS:
+        return COLOURS[name], DASHES[list(COLOURS).index(name) % 4]
+    at = [n for n in dict.fromkeys(event.series) if n not in COLOURS].index(name)
+    return LINES[at % len(LINES)], DASHES[at // len(LINES) % len(DASHES)]
 
 
 # Several runs

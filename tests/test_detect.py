@@ -204,7 +204,7 @@ def test_the_course_over_steps_has_the_scores_as_its_means(tiny_pipeline):
 
 def test_the_grid_says_against_what_and_against_how_many(tiny_pipeline):
     *_, curves, grid = run(tiny_pipeline, measures="all")
-    assert len(grid.columns) == 6 and grid.columns[0] == "AUC, against plain" and "3 captions planted 16 times or more, 3 plain ones, 3" in grid.facts[-1]
+    assert len(grid.columns) == 6 and grid.columns[0] == "AUC, plain" and "3 captions planted 16 times or more, 3 plain ones, 3" in grid.facts[-1]
     assert np.nanmin(grid.value) >= 0 and np.nanmax(grid.value) <= 1 and "embedder" not in grid.rows and "bright ending" in grid.rows
     assert (np.diff(curves.value, axis=1) >= 0).all() and (curves.value[:, -1] == 1).all()
 

@@ -151,14 +151,15 @@ def grid(settings: Detect, rows: Sequence[Caption], found: Sequence[Measure], va
     """AUC and share found of every score, against each set of others."""
     how = parted(rows, found, value)
     sets = list(dict.fromkeys(name for _, name in how))
-    columns = [f"{what}, against {name}" for name in sets for what in ("AUC", "found at 1 % false alarms")]
+    columns = [f"{what}, {name}" for name in sets for what in ("AUC", "TPR")]
     figure, error = (np.full((len(found), len(columns)), np.nan) for _ in range(2))
     for i, m in enumerate(found):
         for j, name in enumerate(sets):
             if (t := how.get((m.name, name))) is not None:
                 figure[i, 2 * j : 2 * j + 2], error[i, 2 * j : 2 * j + 2] = (t.auc, t.at_one), (t.auc_se, t.at_one_se)
     return Grid("How well each score tells memorized captions from others", tuple(m.name for m in found), tuple(columns), "score", "figure", figure, error,
-                "share", "AUC and share found, 0 to 1, higher: told apart better; .5 is guessing for the AUC", (*facts, *sizes(settings, rows)))
+                "share", "AUC and share found, 0 to 1, higher: told apart better; .5 is guessing for the AUC",
+                ("AUC and TPR, the share found at 1 % false alarms, against plain and against specifying captions", *facts, *sizes(settings, rows)))
 
 
 def curves(settings: Detect, rows: Sequence[Caption], found: Sequence[Measure], value: np.ndarray, facts: tuple[str, ...]) -> Curves:

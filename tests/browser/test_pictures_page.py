@@ -62,4 +62,4 @@ def test_a_picture_of_ones_own_is_compared_and_a_broken_one_is_refused(pictures_
     page.wait_for_function("document.querySelector('#setting-picture textarea').value.startsWith('data:image/png;base64,')")
     assert base64.b64decode(page.locator("#setting-picture textarea").input_value().partition(",")[2])[:4] == b"\x89PNG"
     choose("broken.png", b"no picture at all")
-    page.locator(".fault-picture").filter(has_text="cannot be read").wait_for()
+    page.locator(".fault-picture p").filter(has_text="cannot be read").wait_for()
