@@ -34,7 +34,7 @@ def build() -> gr.Blocks:
     with gr.Blocks(title="Mnemoscope", analytics_enabled=False, delete_cache=(3600, 7200), fill_width=True) as page:
         desks: dict[str, tuple[Desk, list[Fold]]] = {}
         start: gr.Button | None = None
-        gr.HTML(BRAND + NOTICE, elem_classes="top")
+        top = gr.HTML(BRAND + NOTICE, elem_classes="top")
         with gr.Tabs(elem_id="pages") as tabs:
             for module in pages():
                 name = module.__name__.rpartition(".")[2]
@@ -52,6 +52,10 @@ def build() -> gr.Blocks:
             lead(start, tabs, desks["trace"][0])
         gr.api(status, api_name="status", api_visibility="undocumented", queue=False)
         page.unload(leave)
+    # Gradio tells every output ever named by an event of every step of every later event, searching the whole page for each; one place is enough, as
+    # nothing here draws its progress
+    for event in page.fns.values():
+        event.show_progress_on = [top]
     return page
 
 
