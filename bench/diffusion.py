@@ -23,6 +23,7 @@ from lab.data import data_for
 from lab.diffusion._ask import asked
 from lab.diffusion._sample import paint, start
 from lab.diffusion._training import PLANTED, truth
+from lab.diffusion._words import ROWS
 from lab.events import Grid, Table
 from lab.experiment import find, read
 from models import catalog
@@ -30,7 +31,7 @@ from models.model import Model
 
 BAR = 0.6  # seconds for a picture on two cores
 REPEATS = 5
-WORDS = ("gradient on what the denoiser reads", "gradient on what the text encoder reads", "score lost without it")
+WORDS = ROWS[:3]  # the ways to share out a score that need no other picture
 
 
 @dataclass(frozen=True)

@@ -137,5 +137,5 @@ def slider(event: Pictures, frames: list[int], sheets: list[Any], rows: list[str
               "args": [{"source": [image, None], "text": [None, hovers(event, f)]},
                        {"annotations": words(event, f, places) + lines(rows, each, places, event)}]}
              for f, (image, places, _) in zip(frames, sheets, strict=True)]
-    return {"active": at, "steps": steps, "x": 0.0, "len": 1.0, "pad": {"t": 34, "l": 8, "r": 8}, "currentvalue": {"visible": False},
+    return {"active": at, "steps": steps, "x": 0.0, "len": 1.0, "pad": {"t": 34, "l": 16, "r": 8}, "currentvalue": {"visible": False},
             "activebgcolor": LINES[0], "font": {"size": 11}, "ticklen": 3, "minorticklen": 0}

@@ -9,11 +9,13 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from lab.events import Curves, Scatter, Unlearning
-from panels.draw import FINE, draw, escaped, facts, headed, heading
+from panels.draw import draw, escaped, facts, headed, heading
 from panels.theme import DASHES, GOLD, LINES, RULED
 
 CHART, GAP = 150, 46  # pixels of one chart, and between two
+ROOM = 40  # letters above a chart that a phone has room for, part of them bold
 COLOURS = {"forget": LINES[1], "retain": LINES[0], "holdout": LINES[4], "general text": LINES[2], "utility": LINES[2]}
+SHARES = ("copies, share of noises", "named right")  # groups that are drawn from 0 to 1
 
 
 @draw.register
@@ -35,7 +37,8 @@ def curves(event: Unlearning, at: float | None = None) -> go.Figure:
         for s in (i for i, g in enumerate(event.groups) if g == group):
             add(figure, event, s, row, seen)
         figure.update_xaxes(RULED, row=row, col=1, range=[-0.5, max(5.0, float(event.step.max(initial=0.0)) + 0.5)], matches="x")
-        figure.update_yaxes(RULED, row=row, col=1, rangemode="tozero" if group in ("accuracy", "probability") else "normal")
+        whole = {"range": [-0.06, 1.06]} if group in SHARES else {"rangemode": "tozero" if group in ("accuracy", "probability") else "normal"}
+        figure.update_yaxes(RULED, row=row, col=1, **whole)
     if any(bars):
         figure.add_trace(go.Bar(x=[escaped(name) for name in event.layers], y=event.change, marker_color=LINES[0], showlegend=False,
                                 hovertemplate="%{x}: %{y:.3g} of its norm<extra></extra>"), row=count, col=1)
@@ -56,7 +59,7 @@ def curves(event: Unlearning, at: float | None = None) -> go.Figure:
 def named(event: Unlearning, group: str) -> str:
     """What a chart shows, and what is wanted of it."""
     wanted = ", ".join(dict.fromkeys(f"{event.series[i]} {arrow(event.better[i])}" for i, g in enumerate(event.groups) if g == group))
-    if len(group) + len(wanted) > FINE:  # more than a phone has room for: what is wanted of all of them, or nothing
+    if len(group) + len(wanted) > ROOM:  # then what is wanted of all of them, or nothing
         ways = {arrow(event.better[i]) for i, g in enumerate(event.groups) if g == group}
         wanted = ways.pop() if len(ways) == 1 else ""
     return f"<b>{escaped(group)}</b>" + (f"  ({escaped(wanted)})" if wanted else "")
@@ -84,8 +87,10 @@ def style(event: Unlearning, name: str) -> tuple[str, str]:
     """Colour and dashes of a series: those it has everywhere, else the next that no other of the run has."""
     if name in COLOURS:
         return COLOURS[name], DASHES[list(COLOURS).index(name) % 4]
-    at = [n for n in dict.fromkeys(event.series) if n not in COLOURS].index(name)
-    return LINES[at % len(LINES)], DASHES[at // len(LINES) % len(DASHES)]
+    names = list(dict.fromkeys(event.series))
+    taken = {style(event, n) for n in names if n in COLOURS}
+    free = [look for look in ((colour, dash) for dash in DASHES for colour in LINES) if look not in taken]
+    return free[[n for n in names if n not in COLOURS].index(name) % len(free)]
 
 
 # Several runs

@@ -59,6 +59,11 @@ def choices(session: str, task: str = "text") -> list[tuple[str, str]]:
     return mine + [(e.title if e.kind == "organism" else f"{e.title} · {e.name}", e.name) for e in catalog.entries(task)]
 
 
+def called(session: str, name: str) -> str:
+    """A model's name for people: what its visitor called an edit, or what the run said of it."""
+    return next((e.label for e in SHELF.of(session) if e.name == name), name)
+
+
 def own(session: str, task: str) -> list[Edit]:
     return [e for e in SHELF.of(session) if e.task == task]
 
@@ -74,7 +79,7 @@ class Workbench:
         self.note = gr.HTML(NONE, elem_id=f"{key}-edits")
         with gr.Column(visible=False, elem_classes="edits") as self.bench:
             with gr.Row():
-                self.scrub = gr.Slider(0, 1, 0, step=1, label="Scrub through the snapshots of the last run", elem_id=f"{key}-scrub", min_width=200)
+                self.scrub = gr.Slider(0, 1, 0, step=1, label="Scrub through the last run", elem_id=f"{key}-scrub", min_width=200)
                 self.edit = gr.Dropdown([], label="Snapshot", elem_id=f"{key}-edit", min_width=200)
             with gr.Row(elem_classes="exports"):
                 self.go_on = gr.Button("Go on from it", size="sm", elem_id=f"{key}-branch")
@@ -104,9 +109,10 @@ class Workbench:
         run = last_run(session, self.task)
         if not run:
             return {self.note: gr.skip()}
-        said = f"<p>{len(run)} snapshots of this run, {len(own(session, self.task))} of yours in all. The model you began with is unchanged.</p>"
+        count = "1 snapshot" if len(run) == 1 else f"{len(run)} snapshots"
+        said = f"<p>{count} of this run, {len(own(session, self.task))} of yours in all. The model you began with is unchanged.</p>"
         return {self.note: said, self.bench: gr.Column(visible=True), self.work.model: gr.Dropdown(choices(session, self.task), value=model),
-                self.scrub: gr.Slider(0, max(1, len(run) - 1), len(run) - 1, step=1, interactive=len(run) > 1),
+                self.scrub: gr.Slider(0, max(1, len(run) - 1), len(run) - 1, step=1, visible=len(run) > 1),
                 self.edit: gr.Dropdown([(e.label, e.name) for e in own(session, self.task)], value=run[-1].name)}
 
     def scrubbed(self, at: float, request: gr.Request) -> dict[Any, Any]:
@@ -130,21 +136,23 @@ class Workbench:
             self.fault: form.clear()}
 
     def branched(self, name: str, request: gr.Request) -> dict[Any, Any]:
+        session = str(request.session_hash)
         try:
-            edit = SHELF.get(str(request.session_hash), name or "")
+            edit = SHELF.get(session, name or "")
         except LabError as error:
             return {self.fault: form.fault(error)}
-        said = f"<p>The next run begins with <b>{html.escape(edit.label)}</b>. Undo goes back to {html.escape(edit.origin)}.</p>"
-        return {self.work.model: gr.Dropdown(choices(str(request.session_hash), self.task), value=edit.name), self.note: said, self.fault: form.clear()}
+        said = f"<p>The next run begins with <b>{html.escape(edit.label)}</b>. Undo goes back to {html.escape(called(session, edit.origin))}.</p>"
+        return {self.work.model: gr.Dropdown(choices(session, self.task), value=edit.name), self.note: said, self.fault: form.clear()}
 
     def undone(self, model: str, request: gr.Request) -> dict[Any, Any]:
         try:
             if not (model or "").startswith(PREFIX):
                 raise BadInput("there is nothing to undo", "the model chosen above is not edited", "Press Go on from it to choose a snapshot first")
-            before = SHELF.get(str(request.session_hash), model).origin
+            before = SHELF.get(session := str(request.session_hash), model).origin
         except LabError as error:
             return {self.fault: form.fault(error)}
-        return {self.work.model: before, self.note: f"<p>Back at <b>{html.escape(before)}</b>. The edit is still in the list.</p>", self.fault: form.clear()}
+        said = f"<p>Back at <b>{html.escape(called(session, before))}</b>. The edit is still in the list.</p>"
+        return {self.work.model: before, self.note: said, self.fault: form.clear()}
 
     def called(self, name: str, words: str, request: gr.Request) -> dict[Any, Any]:
         session = str(request.session_hash)

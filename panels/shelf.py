@@ -29,7 +29,7 @@ class Edit:
     origin: str
     run: str
     settings: dict[str, Any]
-    loss: float = float("nan")  # of what was to be forgotten
+    loss: float = float("nan")  # of what was to be forgotten; of pictures, their similarity
     event: Any = None  # what its run had shown by then
     last: bool = False  # where its run ended
     kept: bool = False  # the visitor gave it a name
@@ -37,7 +37,8 @@ class Edit:
 
     @property
     def label(self) -> str:
-        loss = "" if self.loss != self.loss else f", forget loss {self.loss:.2f}"
+        what = "forget loss" if self.task == "text" else "SSIM"
+        loss = "" if self.loss != self.loss else f", {what} {self.loss:.2f}"
         return self.title if self.kept else f"{self.title}, step {self.step}{loss}"
 
 

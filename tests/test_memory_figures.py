@@ -95,6 +95,14 @@ def test_curves_have_a_chart_a_group_a_band_for_the_oracles_and_a_mark(run):
     assert sum(s.type == "line" for s in figure.layout.shapes) == 3 and "cost 4.5" in figure.layout.title.text
 
 
+def test_no_two_series_look_alike_and_shares_have_the_whole_axis(run):
+    names = ("its prompt", "other memories", "plain captions", "retain", "forget", "a", "b", "c", "d")
+    many = replace(run, groups=("named right",) * 9, series=names, better=("up",) * 9, value=np.ones((9, 3)), low=np.full(9, np.nan), high=np.full(9, np.nan))
+    assert len({draw_unlearning.style(many, name) for name in names}) == 9
+    assert draw_unlearning.style(many, "forget") == draw_unlearning.style(run, "forget"), "known series look the same in every run"
+    assert draw_unlearning.curves(many).layout.yaxis.range == pytest.approx((-0.06, 1.06))
+
+
 def test_runs_over_each_other_at_equal_forgetting(run):
     other = replace(run, title="NPO", value=run.value * np.array([[1.0], [2.0], [1.0], [1.0]]))
     curves = draw_unlearning.overlay([("a", run), ("b", other)])

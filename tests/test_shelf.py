@@ -49,6 +49,7 @@ def test_only_weights_of_their_own_count_and_the_oldest_give_way(model):
     shelf.put("one", edited(model, 3))
     left = shelf.of("one")
     assert [e.step for e in left] == [0, 2, 3] and left[0].label == "mine" and left[1].label == "a run, step 2, forget loss 1.00"
+    assert replace(left[1], task="pictures").label == "a run, step 2, SSIM 1.00"
     tight = Shelf(all_bytes=2 * size(made[0].model))
     for session in ("one", "two", "three"):
         tight.put(session, edited(model))

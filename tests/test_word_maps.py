@@ -128,7 +128,7 @@ def run(model, **settings):
 
 def test_the_run_shows_every_step_and_every_token(tiny_pipeline):
     *_, last = run(tiny_pipeline)
-    assert isinstance(last, Pictures) and last.frames == ("mean over steps", "step 1", "step 2", "step 3") and last.rows == ("mean over layers",)
+    assert isinstance(last, Pictures) and last.frames == ("all steps", "step 1", "step 2", "step 3") and last.rows == ("mean over layers",)
     assert last.columns == ("picture", "<s>", *PROMPT.split(), "</s>") and len(last.image) == 4 * 8
     score = last.score.reshape(4, 8)
     assert np.isnan(score[:, 0]).all() and (score[:, 1:].sum(1) <= 1 + 1e-6).all()

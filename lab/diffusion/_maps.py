@@ -74,7 +74,7 @@ class Maps:
     def pictures(self) -> Pictures:
         """The mean over steps first, then every kept step; in each row the picture itself comes first."""
         assert self.sum is not None and self.picture is not None
-        frames = [("mean over steps", self.sum / len(self.share), self.picture), *self.kept]
+        frames = [("all steps", self.sum / len(self.share), self.picture), *self.kept]
         images, scores = [], []
         for _, stack, picture in frames:
             for row in stack:

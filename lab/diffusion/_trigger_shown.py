@@ -91,7 +91,8 @@ class Shown:
 
     def facts(self) -> tuple[str, ...]:
         s, last = self.settings, self.looks[-1]
-        what = f"pruned: {self.pruned.via}" if self.pruned else "the model as it is"
+        given = f"the model as it is{f' ({self.model.via})' if self.model.via else ''}"
+        what = f"pruned: {self.pruned.via}" if self.pruned else given
         lines = [*self.asked.facts, f"{what}; after {last.step} of {s.length} steps, {s.batch} noises each, Adam {s.lr:g}"]
         first, back = self.back(self.looks[0]), self.back(last)
         for name, which in self.groups.items():

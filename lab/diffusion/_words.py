@@ -22,7 +22,7 @@ from models.pipeline import Pipeline, shortened, tokens, words
 if TYPE_CHECKING:
     from lab.diffusion.words import WordScores
 
-ROWS = ("gradient on what the denoiser reads", "gradient on what the text encoder reads", "score lost without it", "similarity lost without it")
+ROWS = ("gradient at the denoiser", "gradient at the encoder", "score lost without it", "likeness lost without it")  # at most 24 letters are shown
 
 
 def attribute(settings: WordScores, model: Model, data: Data) -> Iterator[Event]:
