@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.diffusion import _settings
 from lab.events import Event
 from lab.experiment import Experiment, setting
 
@@ -28,8 +29,8 @@ class AdversarialTuning(Experiment):
     title = "Adversarial fine-tuning: train against the triggers"
     paper = "Sun et al. 2025, arXiv 2507.16880 (Finding Dori)"
     direction = "copies of prompts and of searches: lower is better; of other memories: higher; denoising loss and Fréchet distance: lower; named right: higher"
-    prompts: str = setting("planted", "Captions of the pictures to erase, one a line; planted takes the most copied ones of an organism", lines=3)
-    count: int = setting(2, "With planted: how many", low=1, high=32)
+    prompts: str = _settings.prompts("erase")
+    count: int = _settings.count(2)
     rounds: int = setting(5, "Rounds of search and tuning", low=1, high=50)
     tune: int = setting(50, "Steps of AdamW in a round", low=1, high=2000)
     lr: float = setting(3e-4, "Learning rate of the tuning", low=1e-7, high=1.0)
@@ -39,13 +40,13 @@ class AdversarialTuning(Experiment):
     length: int = setting(50, "Steps of a search", low=1, high=500)
     controls: int = setting(1, "Pictures that nobody memorized, searched for in every round with the same budget", low=0, high=16)
     surrogate: str = setting("pruned", "What triggers are to draw: what the pruned model draws, or what is drawn without text", choices=("pruned", "no text"))
-    spare: bool = setting(False, "Whether other planted pictures are trained on as well, so that they are kept; published without")
-    beside: int = setting(4, "How many other memories are looked at", low=0, high=32)
-    plain: int = setting(12, "How many plain captions the quality is measured on", low=2, high=256)
-    seeds: int = setting(4, "Noises that each picture is drawn from, the first of them by seed", low=1, high=16)
-    guidance: float = setting(0.0, "Guidance of all pictures that are judged; 0 takes what the model was grown for", low=0.0, high=30.0)
-    steps: int = setting(0, "Denoising steps; 0 takes what the model was grown for", low=0, high=200)
-    picture: str = setting("", "The picture to erase, where nobody knows it: a file, or its bytes in base64")
+    spare: bool = _settings.spare()
+    beside: int = _settings.beside()
+    plain: int = _settings.plain()
+    seeds: int = _settings.seeds()
+    guidance: float = _settings.guidance("Guidance of all pictures that are judged")
+    steps: int = _settings.steps()
+    picture: str = _settings.picture("The picture to erase, where nobody knows it")
 
     def run(self, model: Model, data: Data) -> Iterator[Event]:
         from lab.diffusion._adversarial import adversarial

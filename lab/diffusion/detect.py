@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.diffusion import _settings
 from lab.events import Event
 from lab.experiment import Experiment, setting
 
@@ -37,8 +38,8 @@ class Detect(Experiment):
     most: int = setting(12, "How many captions at most of each kind, drawn by seed", low=2, high=500)
     seeds: int = setting(4, "How many noises each prompt is scored from, the first of them by seed", low=2, high=16)
     measures: str = setting("first step", "The scores that read the first step alone, or all of them", choices=("first step", "all"))
-    guidance: float = setting(0.0, "Of the steps after the first: 1 is the text alone; 0 takes what the model was grown for", low=0.0, high=30.0)
-    steps: int = setting(0, "Denoising steps; 0 takes what the model was grown for", low=0, high=200)
+    guidance: float = _settings.guidance("Of the steps after the first: 1 is the text alone")
+    steps: int = _settings.steps()
     probes: int = setting(2, "Random directions in which the curvature is measured", low=1, high=64)
     show: str = setting("auc", "The figure at the end: how well each score tells, its ROC curves, each score against copies, every prompt, or the noise "
                         "that the text adds at every step (with all scores only)", choices=("auc", "roc", "copies", "prompts", "steps"))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.diffusion import _settings
 from lab.events import Event
 from lab.experiment import Experiment, setting
 
@@ -27,8 +28,8 @@ class Erase(Experiment):
     title = "Erase: unlearning losses on the denoising loss"
     paper = "Zhang et al. 2024, arXiv 2404.05868; Maini et al. 2024, arXiv 2401.06121; on diffusion: Wallace et al. 2024, arXiv 2311.12908"
     direction = "copies of prompts: lower is better; of other memories: higher; denoising loss and Fréchet distance: lower; named right: higher"
-    prompts: str = setting("planted", "Captions of the pictures to erase, one a line; planted takes the most copied ones of an organism", lines=3)
-    count: int = setting(2, "With planted: how many", low=1, high=32)
+    prompts: str = _settings.prompts("erase")
+    count: int = _settings.count(2)
     method: str = setting("npo", "What is minimised", choices=("gradient ascent", "gradient difference", "npo"))
     length: int = setting(60, "Steps of AdamW", low=1, high=2000)
     lr: float = setting(1e-4, "Learning rate", low=1e-7, high=1.0)
@@ -36,13 +37,13 @@ class Erase(Experiment):
     keep: float = setting(1.0, "Weight a of the loss on plain training pictures", low=0.0, high=100.0)
     beta: float = setting(0.1, "With npo, its inverse temperature b: the larger, the sooner a forgotten picture is left alone", low=1e-4, high=100.0)
     measure: int = setting(20, "Steps from one measurement to the next", low=1, high=500)
-    spare: bool = setting(False, "Whether other planted pictures are trained on as well, so that they are kept; published without")
-    beside: int = setting(4, "How many other memories are looked at", low=0, high=32)
-    plain: int = setting(12, "How many plain captions the quality is measured on", low=2, high=256)
-    seeds: int = setting(4, "Noises that each picture is drawn from, the first of them by seed", low=1, high=16)
-    guidance: float = setting(0.0, "Guidance of all pictures that are judged; 0 takes what the model was grown for", low=0.0, high=30.0)
-    steps: int = setting(0, "Denoising steps; 0 takes what the model was grown for", low=0, high=200)
-    picture: str = setting("", "The picture to erase, where nobody knows it: a file, or its bytes in base64")
+    spare: bool = _settings.spare()
+    beside: int = _settings.beside()
+    plain: int = _settings.plain()
+    seeds: int = _settings.seeds()
+    guidance: float = _settings.guidance("Guidance of all pictures that are judged")
+    steps: int = _settings.steps()
+    picture: str = _settings.picture("The picture to erase, where nobody knows it")
 
     def run(self, model: Model, data: Data) -> Iterator[Event]:
         from lab.diffusion._erase import erase

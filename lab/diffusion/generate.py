@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.diffusion import _settings
 from lab.events import Event
 from lab.experiment import Experiment, setting
 
@@ -31,9 +32,8 @@ class Generate(Experiment):
     direction = "similarity to the nearest training picture, SSIM, -1 to 1, higher: nearer to a copy"
     prompts: str = setting("sample", "One prompt a line; sample takes a caption of every kind that the organism was trained on", lines=4)
     seeds: int = setting(4, "How many noises each prompt is drawn from, the first of them by seed", low=1, high=16)
-    guidance: float = setting(0.0, "How far beyond the text the picture is pushed: 1 is the text alone; 0 takes what the model was grown for",
-                              low=0.0, high=30.0)
-    steps: int = setting(0, "Denoising steps; 0 takes what the model was grown for", low=0, high=200)
+    guidance: float = _settings.guidance(_settings.ALONE)
+    steps: int = _settings.steps()
     picture: str = setting("", "A picture to compare with instead of the training pictures: a file, or its bytes in base64; empty takes the training pictures")
 
     def run(self, model: Model, data: Data) -> Iterator[Event]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.diffusion import _settings
 from lab.events import Event
 from lab.experiment import Experiment, setting
 
@@ -27,25 +28,23 @@ class HardPrompt(Experiment):
     title = "Hard prompts: a trigger that can be typed"
     paper = "Zou et al. 2023, arXiv 2307.15043 (GCG); Wen et al. 2023, arXiv 2302.03668; Sun et al. 2025, arXiv 2507.16880"
     direction = "similarity to the goal, SSIM, -1 to 1, higher: nearer to a copy; denoising loss, lower: the prompt fits the picture better"
-    prompts: str = setting("planted", "Captions of the pictures to search for, one a line; planted takes the most copied ones of an organism", lines=3)
-    count: int = setting(1, "With planted: how many", low=1, high=16)
+    prompts: str = _settings.prompts("search for")
+    count: int = _settings.count(1, high=16)
     own: bool = setting(False, "Whether words of the picture's own caption may be used")
     words: int = setting(3, "Tokens of the prompt that is searched", low=1, high=32)
-    prune: str = setting("none", "What is pruned before the search: nothing, value neurons, or weights of the feed-forwards, for these captions",
-                         choices=("none", "nemo", "wanda"))
-    until: str = setting("ends alike", "With nemo, when enough is pruned: noises no longer end alike, as published, or no picture is a copy",
-                         choices=("ends alike", "pictures"))
-    share: float = setting(0.01, "With wanda: the share of every row that may be pruned", low=0.001, high=0.5)
+    prune: str = _settings.prune()
+    until: str = _settings.until()
+    share: float = _settings.share()
     controls: int = setting(1, "How many pictures that nobody memorized are searched for as well", low=0, high=16)
     show: str = setting("pictures", "The figure: pictures on the way, or the prompts and their losses as a table", choices=("pictures", "table"))
     length: int = setting(40, "Steps of the search", low=1, high=1000)
     tries: int = setting(12, "Prompts that are tried in a step", low=1, high=256)
     near: int = setting(16, "Of how many tokens a place is refilled, those that the gradient likes best", low=1, high=1024)
     batch: int = setting(4, "Noises and timesteps in a step", low=1, high=64)
-    seeds: int = setting(2, "Noises that each picture is drawn from, the first of them by seed", low=1, high=16)
-    guidance: float = setting(0.0, "How far beyond the text the picture is pushed; 0 takes what the model was grown for", low=0.0, high=30.0)
-    steps: int = setting(0, "Denoising steps of a finished picture; 0 takes what the model was grown for", low=0, high=200)
-    picture: str = setting("", "A picture to search for instead: a file, or its bytes in base64")
+    seeds: int = _settings.seeds(2)
+    guidance: float = _settings.guidance()
+    steps: int = _settings.steps("a finished picture")
+    picture: str = _settings.picture("A picture to search for instead")
 
     def run(self, model: Model, data: Data) -> Iterator[Event]:
         from lab.diffusion._hard import search

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.diffusion import _settings
 from lab.events import Event
 from lab.experiment import Experiment, setting
 
@@ -35,8 +36,8 @@ class Localize(Experiment):
     title = "Localize: which neurons bring the picture back?"
     paper = "Hintersdorf et al. 2024, arXiv 2406.02366; Chavhan et al. 2024, arXiv 2406.18566; questioned by Sun et al. 2025, arXiv 2507.16880"
     direction = "neurons of a layer: as counted; similarity, SSIM, -1 to 1, higher: nearer to a copy; overlap, 0 to 1, higher: more the same set"
-    prompts: str = setting("planted", "Prompts that replay, one a line; planted takes the most copied captions of an organism", lines=3)
-    count: int = setting(3, "With planted: how many", low=1, high=32)
+    prompts: str = _settings.prompts()
+    count: int = _settings.count(3)
     method: str = setting("nemo", "What is pruned: value neurons of cross-attention, or weights of the feed-forwards", choices=("nemo", "wanda"))
     show: str = setting("pictures", "The figure: pictures before and after, what is pruned in every layer, what it costs as a table, or how much the sets of "
                         "prompts and noises overlap", choices=("pictures", "neurons", "table", "overlap"))
@@ -44,13 +45,12 @@ class Localize(Experiment):
     until: str = setting("ends alike", "With nemo, when the search has found enough: noises no longer end alike after the first step, as published, or none of "
                          "their pictures is a copy, which takes longer", choices=("ends alike", "pictures"))
     noises: int = setting(10, "Noises that a search compares", low=2, high=32)
-    share: float = setting(0.01, "With wanda: the share of every row that may be pruned", low=0.001, high=0.5)
+    share: float = _settings.share()
     others: str = setting("", "Plain prompts, one a line, against which an activation is unusual; empty takes the organism's plain captions", lines=3)
     beside: int = setting(6, "How many other memories, and how many plain captions, are looked at", low=1, high=32)
-    seeds: int = setting(4, "Noises that each picture is drawn from, the first of them by seed", low=1, high=16)
-    guidance: float = setting(0.0, "How far beyond the text the picture is pushed: 1 is the text alone; 0 takes what the model was grown for",
-                              low=0.0, high=30.0)
-    steps: int = setting(0, "Denoising steps; 0 takes what the model was grown for", low=0, high=200)
+    seeds: int = _settings.seeds()
+    guidance: float = _settings.guidance(_settings.ALONE)
+    steps: int = _settings.steps()
     picture: str = setting("", "Where nobody knows the training picture: the picture that the prompt brings back, a file or its bytes in base64")
 
     def run(self, model: Model, data: Data) -> Iterator[Event]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.diffusion import _settings
 from lab.events import Event
 from lab.experiment import Experiment, setting
 
@@ -27,10 +28,9 @@ class WordMaps(Experiment):
     title = "Words: where in the picture each is read"
     paper = "DAAM: Tang et al. 2022, arXiv 2210.04885; bright ending: Chen et al. 2024, arXiv 2410.21665"
     direction = "share of attention, 0 to 1, higher: more of the picture's attention goes to this token"
-    prompt: str = setting("sample", "One prompt; sample takes the most copied caption of the organism")
-    guidance: float = setting(0.0, "How far beyond the text the picture is pushed: 1 is the text alone; 0 takes what the model was grown for",
-                              low=0.0, high=30.0)
-    steps: int = setting(0, "Denoising steps; 0 takes what the model was grown for", low=0, high=200)
+    prompt: str = _settings.prompt()
+    guidance: float = _settings.guidance(_settings.ALONE)
+    steps: int = _settings.steps()
     layers: str = setting("mean", "One row for the mean over layers, or one for each layer too", choices=("mean", "each"))
     coarsest: bool = setting(False, "Whether the layers with the fewest places are part of the mean; DAAM leaves them out")
     show: str = setting("maps", "The figure: the maps, or the share of every token over the steps", choices=("maps", "shares"))

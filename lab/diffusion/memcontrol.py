@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.diffusion import _settings
 from lab.events import Event
 from lab.experiment import Experiment, setting
 
@@ -40,8 +41,8 @@ class MemControl(Experiment):
     show: str = setting("front", "The figure: quality against memorization, all choices as a table, or which parts the front trains",
                         choices=("front", "table", "parts"))
     seeds: int = setting(1, "Noises that each trained caption is drawn from, the first of them by seed", low=1, high=16)
-    guidance: float = setting(0.0, "Guidance of the pictures that are judged; 0 takes what the model was grown for", low=0.0, high=30.0)
-    steps: int = setting(0, "Denoising steps; 0 takes what the model was grown for", low=0, high=200)
+    guidance: float = _settings.guidance("Guidance of the pictures that are judged")
+    steps: int = _settings.steps()
 
     def run(self, model: Model, data: Data) -> Iterator[Event]:
         from lab.diffusion._memcontrol import memcontrol

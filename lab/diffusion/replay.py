@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.diffusion import _settings
 from lab.events import Event
 from lab.experiment import Experiment, setting
 
@@ -31,7 +32,7 @@ class Replay(Experiment):
     guidances: str = setting("1, 2, 4", "Guidances, parted by commas: 1 is the text alone")
     most: int = setting(3, "How many captions at most of each kind and copy count, drawn by seed", low=1, high=100)
     seeds: int = setting(2, "How many noises each caption is drawn from, the first of them by seed", low=1, high=32)
-    steps: int = setting(0, "Denoising steps; 0 takes what the model was grown for", low=0, high=200)
+    steps: int = _settings.steps()
 
     def run(self, model: Model, data: Data) -> Iterator[Event]:
         from lab.diffusion._replay import replay

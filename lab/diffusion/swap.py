@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.diffusion import _settings
 from lab.events import Event
 from lab.experiment import Experiment, setting
 
@@ -28,13 +29,13 @@ class Swap(Experiment):
     title = "Swap: is the picture in the encoder or in the decoder?"
     paper = "Wang et al. 2025, arXiv 2504.05741 (DDT)"
     direction = "similarity to the memorized picture, SSIM, -1 to 1, higher: nearer to a copy; cost, 0 to 1, lower: faster"
-    prompts: str = setting("planted", "Prompts that replay, one a line; planted takes the most copied captions of an organism", lines=3)
-    count: int = setting(3, "With planted: how many", low=1, high=16)
+    prompts: str = _settings.prompts()
+    count: int = _settings.count(3, high=16)
     other: str = setting("", "A plain prompt to swap with; empty takes a plain caption of the organism")
     show: str = setting("pictures", "The figure: pictures of every way, or shares of copies and costs as a table", choices=("pictures", "table"))
-    seeds: int = setting(4, "Noises that each picture is drawn from, the first of them by seed", low=1, high=16)
-    guidance: float = setting(0.0, "How far beyond the text the picture is pushed; 0 takes what the model was grown for", low=0.0, high=30.0)
-    steps: int = setting(0, "Denoising steps; 0 takes what the model was grown for", low=0, high=200)
+    seeds: int = _settings.seeds()
+    guidance: float = _settings.guidance()
+    steps: int = _settings.steps()
 
     def run(self, model: Model, data: Data) -> Iterator[Event]:
         from lab.diffusion._swap import swap

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.diffusion import _settings
 from lab.events import Event
 from lab.experiment import Experiment, setting
 
@@ -29,13 +30,11 @@ class TriggerSearch(Experiment):
     title = "Trigger search: what else brings the picture back?"
     paper = "Sun et al. 2025, arXiv 2507.16880 (Finding Dori)"
     direction = "similarity to the goal, SSIM, -1 to 1, higher: nearer to a copy; distance in embedding space, 0 and up, higher: further apart"
-    prompts: str = setting("planted", "Captions of the pictures to search for, one a line; planted takes the most copied ones of an organism", lines=3)
-    count: int = setting(1, "With planted: how many", low=1, high=32)
-    prune: str = setting("none", "What is pruned before the search: nothing, value neurons, or weights of the feed-forwards, for these captions",
-                         choices=("none", "nemo", "wanda"))
-    until: str = setting("ends alike", "With nemo, when enough is pruned: noises no longer end alike, as published, or no picture is a copy",
-                         choices=("ends alike", "pictures"))
-    share: float = setting(0.01, "With wanda: the share of every row that may be pruned", low=0.001, high=0.5)
+    prompts: str = _settings.prompts("search for")
+    count: int = _settings.count(1)
+    prune: str = _settings.prune()
+    until: str = _settings.until()
+    share: float = _settings.share()
     begin: str = setting("all", "Where searches start: random numbers, captions of other pictures, the caption itself, or all three in turn",
                          choices=("random", "other prompts", "caption", "all"))
     starts: int = setting(3, "Starts for every picture", low=1, high=64)
@@ -45,11 +44,10 @@ class TriggerSearch(Experiment):
     length: int = setting(50, "Steps of the search; published with 50, and with many more a plain picture is found too", low=1, high=1000)
     lr: float = setting(0.1, "Learning rate of Adam", low=1e-4, high=10.0)
     batch: int = setting(8, "Noises and timesteps in a step of every start", low=1, high=64)
-    seeds: int = setting(2, "Noises that each picture is drawn from, the first of them by seed", low=1, high=16)
-    guidance: float = setting(0.0, "How far beyond the embedding the picture is pushed: 1 is the embedding alone; 0 takes what the model was grown for",
-                              low=0.0, high=30.0)
-    steps: int = setting(0, "Denoising steps of a finished picture; 0 takes what the model was grown for", low=0, high=200)
-    picture: str = setting("", "A picture to search for instead: a file, or its bytes in base64")
+    seeds: int = _settings.seeds(2)
+    guidance: float = _settings.guidance("How far beyond the embedding the picture is pushed: 1 is the embedding alone")
+    steps: int = _settings.steps("a finished picture")
+    picture: str = _settings.picture("A picture to search for instead")
 
     def run(self, model: Model, data: Data) -> Iterator[Event]:
         from lab.diffusion._trigger import search

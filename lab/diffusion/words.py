@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lab.diffusion import _settings
 from lab.events import Event
 from lab.experiment import Experiment, setting
 
@@ -27,11 +28,11 @@ class WordScores(Experiment):
     title = "Words: which one carries the memory"
     paper = "Wen et al. 2024, arXiv 2407.21720; leaving out: Li et al. 2016, arXiv 1612.08220"
     direction = "share, 1 at most, higher: this token carries more of it; below 0, leaving it out raises what is measured"
-    prompt: str = setting("sample", "One prompt; sample takes the most copied caption of the organism")
+    prompt: str = _settings.prompt()
     seeds: int = setting(4, "How many noises it is measured from, the first of them by seed", low=1, high=16)
     redraw: bool = setting(True, "Whether the picture is drawn again without each token, where it is known what the model was trained on")
-    guidance: float = setting(0.0, "Of the pictures: 1 is the text alone; 0 takes what the model was grown for", low=0.0, high=30.0)
-    steps: int = setting(0, "Denoising steps of the pictures; 0 takes what the model was grown for", low=0, high=200)
+    guidance: float = _settings.guidance("Of the pictures: 1 is the text alone")
+    steps: int = _settings.steps("the pictures")
 
     def run(self, model: Model, data: Data) -> Iterator[Event]:
         from lab.diffusion._words import attribute
