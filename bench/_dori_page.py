@@ -91,6 +91,12 @@ def verdicts(results: dict[str, Any]) -> list[str]:
                 lines.append(f"{name}, {series}: {values[0]:.3g} before, {values[-1]:.3g} at the last of {len(values) - 1} further measurements.")
             elif values and series == "search afterwards":
                 lines.append(f"{name}, {series}: {values[0]:.3g}.")
+    if found := results.get("locality"):
+        gap, sets = found["distances"], found["overlap"]
+        named = ", ".join(f"{name} {gap[name]:.0f}" for name in gap if gap[name] is not None)
+        lines.append(f"Where triggers lie, mean distances: {named}.")
+        lines += [f"Overlap of what {way} prunes: " + ", ".join(f"{k} {v:.2f}" for k, v in row.items() if k != "size" and v is not None) + "."
+                  for way, row in sets.items()]
     speed = results.get("speed")
     if speed:
         lines.append(f"A step of the search takes {speed['ratio']:.3f} times its bare forward and backward (at most {BAR_STEP}: "
@@ -118,7 +124,27 @@ def page(results: dict[str, Any]) -> str:
     pruned, searched = ({k: v for k, v in prompts.items() if key in v} for key in ("pruned", "search"))
     parts += [pruning(pruned)] if pruned else []
     parts += [searching(searched)] if searched else []
+    parts += [local(results["locality"])] if results.get("locality") else []
     if results.get("perturb"):
         parts.append("Perturbing prompts at inference: " + "; ".join(results["perturb"]) + ".")
     parts += [tuning(results["runs"])] if results.get("runs") else []
     return "\n\n".join(p for p in parts if p) + "\n"
+
+
+def local(found: dict[str, Any]) -> str:
+    """How far triggers lie apart, and how much the sets of neurons agree."""
+    def said(value: float | None) -> str:
+        return "–" if value is None else f"{value:.2f}"
+
+    names = list(found["distances"])
+    apart = table(("pairs", "embeddings", "value neurons"), [(n, said(found["distances"][n]), said(found["activations"].get(n))) for n in names])
+    kinds = [k for k in next(iter(found["overlap"].values())) if k != "size"]
+    sets = table(("sets found by", "size", *kinds), [(way, f"{row['size']:.0f}" if row["size"] is not None else "–", *(said(row[k]) for k in kinds))
+                                                     for way, row in found["overlap"].items()])
+    return (f"**Is the memory at one place?** `python -m bench.dori --parts locality`: of {len(found['prompts'])} pictures ({', '.join(found['prompts'])}) "
+            f"{found['starts']} searches each from random numbers, {found['steps']} steps, in the model as it is; {found['back']} of "
+            f"{found['starts'] * len(found['prompts'])} bring their picture back and count as triggers. Mean Euclidean distances of embeddings, and of what "
+            f"the value neurons answer, in standard deviations of {found['plain']} plain captions; {found['memories']} captions of at least 64 copies; "
+            f"{found['cpu_seconds']:.0f} CPU-seconds in all.\n\n{apart}\n\nOverlap, intersection over union, 0 to 1, of the sets that are found for a caption "
+            f"from {found['noises']} noises, for the same from {found['noises']} others, for another caption, and for triggers in the place of the caption; "
+            f"*size* in neurons (nemo) or weights (wanda).\n\n{sets}")

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import time
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench._dori_locality import done, locality
 from bench._dori_page import HEAD, page
 from lab.data import Data, data_for
 from lab.diffusion._ask import Asked, asked
@@ -50,14 +50,6 @@ TRAINED: dict[str, tuple[str, dict[str, Any]]] = {
     "gradient difference": ("diffusion.erase", {"method": "gradient difference"}),
     "npo": ("diffusion.erase", {"method": "npo"}),
 }
-
-
-def done(work: Generator[Any, None, Any]) -> Any:
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
 
 
 class Bench:
@@ -204,6 +196,11 @@ class Bench:
         self.save()
         return run
 
+    def locality(self, starts: int) -> None:
+        self.results["locality"] = locality(self.model, self.data, self.prompts, starts, self.noises) | {"device": self.results["device"]}
+        print(self.results["locality"], flush=True)
+        self.save()
+
     def perturb(self) -> None:
         experiment = read(find("diffusion.perturb"), {"prompts": "\n".join(self.prompts), "show": "table", "plain": 8})
         *_, last = experiment.run(self.model, self.data)
@@ -260,7 +257,7 @@ def main() -> None:
     parser.add_argument("--model", default="painter")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--prompts", type=int, default=8, help="how many captions of at least 64 copies")
-    parser.add_argument("--parts", default="speed,perturb,prune,search,train")
+    parser.add_argument("--parts", default="speed,perturb,prune,search,locality,train")
     parser.add_argument("--searched", default="as it is;nemo, pictures", help="which models are searched, separated by ;")
     parser.add_argument("--starts", type=int, default=3, help="starts of every search")
     parser.add_argument("--light", action="store_true", help="fewer noises, captions and controls")
@@ -275,6 +272,8 @@ def main() -> None:
         for part in ("speed", "perturb"):
             if part in parts and part not in bench.results:
                 getattr(bench, part)()
+        if "locality" in parts and "locality" not in bench.results:
+            bench.locality(args.starts)
         for prompt in bench.prompts:
             kept = bench.results.get("prompts", {}).get(prompt, {})
             if "prune" in parts and not ("pruned" in kept and ("search" in kept or "search" not in parts)):

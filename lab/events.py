@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from itertools import pairwise
 from typing import Any
 
@@ -121,7 +121,10 @@ class Curves:
 
 @dataclass(frozen=True)
 class Scatter:
-    """Points with names, such as an approximation (`x`) against what it approximates (`y`); on the diagonal where `same` both are one quantity."""
+    """Points with names, such as an approximation (`x`) against what it approximates (`y`); on the diagonal where `same` both are one quantity.
+
+    `groups` says of every point what it is one of, and is empty where all are alike.
+    """
 
     title: str
     labels: tuple[str, ...]
@@ -132,10 +135,11 @@ class Scatter:
     same: bool
     direction: str
     facts: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.x.shape == self.y.shape == (len(self.labels),):
-            raise ValueError(f"{self.x.shape} and {self.y.shape} for {len(self.labels)} labels")
+        if not self.x.shape == self.y.shape == (len(self.labels),) or len(self.groups) not in (0, len(self.labels)):
+            raise ValueError(f"{self.x.shape} and {self.y.shape} for {len(self.labels)} labels, {len(self.groups)} groups")
 
 
 @dataclass(frozen=True)
@@ -329,7 +333,8 @@ class Pictures:
 class Edited:
     """A model as it is after `step` steps of an edit. A live value for who runs the experiment: like `Progress` it is in no record and no JSON.
 
-    `weights` is a `models.model.Model`, whose lineage says what was done; `loss` its forget loss then, NaN where none is measured.
+    `weights` is a `models.model.Model`, whose lineage says what was done; `loss` its forget loss then (of pictures, their mean SSIM with what
+    was to be erased), NaN where none is measured.
     """
 
     step: int
@@ -351,10 +356,11 @@ def to_json(event: Event) -> dict[str, Any]:
 def from_json(value: dict[str, Any]) -> Event:
     """The event that `to_json` wrote, to the last bit. Raises `ValueError` or `TypeError` on what it cannot have written."""
     kind = KINDS.get(value.get("event", ""))
-    if kind is None or {f.name for f in fields(kind)} != set(value) - {"event"}:
+    given = set(value) - {"event"}  # a record may be older than a field that has a default
+    if kind is None or not {f.name for f in fields(kind) if f.default is MISSING} <= given <= {f.name for f in fields(kind)}:
         raise ValueError(f"this is no event of the lab: it calls itself {value.get('event')!r}")
     make: Any = kind
-    return make(**{f.name: _read(f.name, str(f.type), value[f.name]) for f in fields(kind)})
+    return make(**{f.name: _read(f.name, str(f.type), value[f.name]) for f in fields(kind) if f.name in given})
 
 
 def _read(name: str, type_: str, value: Any) -> Any:

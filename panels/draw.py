@@ -16,6 +16,7 @@ from panels import terms
 from panels.theme import DASHES, DIVERGING, EDGE, FAINT, GOLD, INK, LINES, NIGHT, PAPER, RULED, SCALE
 
 ROW, LINE = 28, 20  # pixels of a row of cells, and of a line of the title
+SHAPES = ("circle", "diamond", "square", "triangle-up", "cross", "x")  # of points, by their group
 WIDE, FINE = 38, 50  # letters of a title line, and of one in small type, that still fit a phone
 LONG, NOTE = 16, 9  # letters of a token's label, and of a word in a cell
 MANY = 12  # columns with a label each; of more, every second or third has one
@@ -154,17 +155,22 @@ def _(event: Curves) -> go.Figure:
 
 @draw.register
 def _(event: Scatter) -> go.Figure:
-    """Points, with the diagonal on which both axes agree where they measure one quantity."""
-    figure = go.Figure(go.Scatter(
-        x=event.x, y=event.y, mode="markers", text=[escaped(name) for name in event.labels], showlegend=False,
-        marker={"size": 8, "color": LINES[0], "opacity": 0.65, "line": {"width": 0}},
-        hovertemplate="<b>%{text}</b><br>" + f"{event.x_name}: %{{x:.4g}}<br>{event.y_name}: %{{y:.4g}}<extra></extra>"))
+    """Points, with the diagonal on which both axes agree where they measure one quantity. Groups differ in colour and in shape."""
+    figure, names = go.Figure(), list(dict.fromkeys(event.groups)) or [""]
+    for i, group in enumerate(names):
+        mine = [p for p in range(len(event.labels)) if not event.groups or event.groups[p] == group]
+        figure.add_trace(go.Scatter(
+            x=event.x[mine], y=event.y[mine], mode="markers", text=[escaped(event.labels[p]) for p in mine], name=escaped(group), showlegend=bool(group),
+            marker={"size": 8, "color": LINES[i % len(LINES)], "symbol": SHAPES[i % len(SHAPES)], "opacity": 0.65, "line": {"width": 0}},
+            hovertemplate="<b>%{text}</b><br>" + f"{event.x_name}: %{{x:.4g}}<br>{event.y_name}: %{{y:.4g}}<extra></extra>"))
     both = np.concatenate([event.x, event.y])
     ends = [float(np.nanmin(both)), float(np.nanmax(both))] if event.same and not np.isnan(both).all() else [0.0, 0.0]
     shapes = [{"type": "line", "name": "same", "x0": ends[0], "y0": ends[0], "x1": ends[1], "y1": ends[1], "layer": "below",
                "line": {"color": GOLD, "width": 1.5, "dash": "dash"}}] if event.same else []
     figure.update_layout(shapes=shapes, xaxis=RULED, yaxis={**RULED, "title": {"text": event.y_name, "font": {"size": 13}}})
-    return headed(figure, [*heading(event.title), *facts(event.facts)], 340, event.x_name, 52, 14)
+    lines = -(-len(names) // 2) if event.groups else 0  # of the legend, on a phone
+    figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "font": {"size": 12}})
+    return headed(figure, [*heading(event.title), *facts(event.facts)], 340, event.x_name, 52, 14 + 19 * lines)
 
 
 def escaped(text: str) -> str:

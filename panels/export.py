@@ -52,6 +52,8 @@ def _(event: Curves) -> list[list[object]]:
 @table.register
 def _(event: Scatter) -> list[list[object]]:
     points: list[list[object]] = [[name, filled(x), filled(y)] for name, x, y in zip(event.labels, event.x, event.y, strict=True)]
+    if event.groups:
+        return [["label", "x", "y", "group"], *([*point, group] for point, group in zip(points, event.groups, strict=True))]
     return [["label", "x", "y"], *points]
 
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+import torch
+
+from bench import _dori_locality
+from bench._dori_locality import across, average, locality, within
 from bench._dori_page import HEAD, page
 from bench.dori import write
+from lab.data import data_for
+from models import catalog
 
 
 def results(rate=0.05):
@@ -42,3 +49,23 @@ def test_the_section_takes_the_place_of_the_one_before(tmp_path):
     write(results(0.4), readme)
     text = readme.read_text()
     assert text.count(HEAD) == 1 and "40% of noises" in text and "5% of noises still" not in text and text.endswith("### After\n\nLast.\n")
+
+
+# ---- where the memory is
+
+
+def test_distances_of_pairs_by_hand():
+    one, two = torch.tensor([[[0.0, 0.0]], [[3.0, 4.0]]]), torch.tensor([[[0.0, 1.0]]])
+    assert within([one, two]) == [5.0] and across([one, two]) == pytest.approx([1.0, 18**0.5])
+    assert average([1.0, float("nan"), 2.0]) == 1.5 and average([float("nan")]) is None
+
+
+def test_locality_of_a_small_painter_is_measured_and_said(tiny_painter, monkeypatch):
+    monkeypatch.setattr(_dori_locality, "STEPS", 1)
+    model = catalog.load(tiny_painter, "cpu")
+    found = locality(model, data_for(model), ["red apple", "bright moon"], 2, 2)
+    assert found["distances"]["random starts"] > 0 and found["distances"]["plain captions"] > 0 and set(found["overlap"]) == {"nemo, ends alike", "wanda, 1 %"}
+    every = [v for way in found["overlap"].values() for k, v in way.items() if k != "size" and v is not None]
+    assert every and all(0 <= v <= 1 for v in every)
+    text = page(results() | {"locality": found})
+    assert "2 searches each from random numbers" in text and f"| plain captions | {found['distances']['plain captions']:.2f} |" in text

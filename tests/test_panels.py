@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from lab import events, runs
-from lab.events import Curves, Grid, Progress, Scatter, TraceMap
+from lab.events import Curves, Grid, Progress, Scatter, TraceMap, from_json, to_json
 from lab.experiment import discover, setting
 from models import catalog
 from models.errors import BadInput
@@ -54,6 +54,11 @@ def curves() -> Curves:
 @pytest.fixture
 def points() -> Scatter:
     return Scatter("Points", ("a", "<b>"), np.array([0.0, 2.0]), np.array([-1.0, 3.0]), "guess", "exact", True, "higher", ("a fact " * 20,))
+
+
+@pytest.fixture
+def grouped(points) -> Scatter:
+    return replace(points, labels=("a", "<b>", "c"), x=np.array([0.0, 2.0, 1.0]), y=np.array([-1.0, 3.0, 0.0]), groups=("trigger", "<plain>", "trigger"))
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +245,25 @@ def test_the_csv_of_grids_curves_and_points(grid, curves, points):
     assert "note" not in export.as_csv(replace(grid, notes=()))
     assert export.as_csv(curves).splitlines()[:2] == ["line,x,value,error", "accuracy,-1.0,0.1,0.01"] and "accuracy,1.0,," in export.as_csv(curves)
     assert export.as_csv(points).splitlines() == ["label,x,y", "a,0.0,-1.0", "<b>,2.0,3.0"]
+
+
+def test_groups_of_points_have_a_colour_a_shape_and_a_column(points, grouped):
+    first, second = draw(grouped).data
+    assert (first.name, first.text, list(first.x)) == ("trigger", ("a", "c"), [0.0, 1.0]) and second.name == "&lt;plain&gt;"
+    assert first.marker.color != second.marker.color and first.marker.symbol != second.marker.symbol and first.showlegend
+    assert not draw(points).data[0].showlegend, "what has no groups needs no legend"
+    assert export.as_csv(grouped).splitlines()[:2] == ["label,x,y,group", "a,0.0,-1.0,trigger"]
+    with pytest.raises(ValueError):
+        replace(grouped, groups=("one",))
+
+
+def test_a_record_from_before_a_field_was_there_is_read(points):
+    old = to_json(points)
+    del old["groups"]
+    assert draw(from_json(old)).to_json() == draw(points).to_json()
+    for other in (old | {"group": []}, {k: v for k, v in old.items() if k != "labels"}):
+        with pytest.raises(ValueError):
+            from_json(other)
 
 
 def test_a_csv_cell_is_never_a_formula_and_a_number_stays_one(event):

@@ -163,9 +163,18 @@ def test_every_figure(show, kind, tiny_pipeline, monkeypatch):
         assert last.lines == ("from caption", "from random", "control, from caption", "control, from random") and last.x.tolist() == [0, 1, 2]
     if show == "table":
         assert [r[1] for r in last.rows] == ["memorized", "memorized", "control", "control"] and last.rows[0][6] > 0
+    if show == "map":
+        assert len(last.groups) == len(last.labels) and {"memorized prompt", "plain prompt", "random"} < set(last.groups)
     if show == "distances":
-        assert np.isnan(last.value[last.rows.index("memorized prompt"), last.rows.index("memorized prompt")]) and np.nanmin(last.value) > 0
+        at = last.rows.index("memorized prompt")
+        assert last.value[at, at] > 0, "other memories of the organism stand there too: one caption alone would have no distance"
+        assert np.nanmin(last.value) > 0
         assert np.allclose(last.value, last.value.T, equal_nan=True)
+
+
+def test_a_model_that_was_pruned_before_says_so(tiny_pipeline):
+    model = tiny_pipeline.with_weights({}, "without some neurons")
+    assert any("the model as it is (without some neurons)" in f for f in run(model, controls=0)[-1].facts)
 
 
 def test_a_pruned_model_is_searched_and_handed_on(tiny_pipeline):

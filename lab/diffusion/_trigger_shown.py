@@ -12,6 +12,7 @@ from torch import Tensor
 from lab.diffusion._album import Album
 from lab.diffusion._ask import Asked
 from lab.diffusion._goal import plain
+from lab.diffusion._localize import others
 from lab.diffusion._prune import STEPS
 from lab.diffusion._sample import paint, start
 from lab.diffusion._trigger import Look, Starts
@@ -124,14 +125,15 @@ class Shown:
     # ---- where the triggers lie
 
     def crowd(self) -> tuple[list[str], Tensor]:
-        """(group of every point, points): triggers found, their captions, plain prompts, and random numbers."""
+        """(group of every point, points): triggers found, captions that were memorized, plain prompts, and random numbers."""
         a, back = self.asked, self.back(self.looks[-1])
+        known = (*a.prompts, *others(a, AROUND)[0])[: max(AROUND, len(a.prompts))]  # of one caption alone no distance could be taken
         with torch.no_grad():
-            usual = a.net.embed(words(self.model, plain(a, self.model)[:AROUND]))
+            usual, memories = (a.net.embed(words(self.model, p)) for p in (plain(a, self.model)[:AROUND], known))
         chance = random_starts((AROUND, *self.y.shape[1:]), self.settings.seed + 104729).to(self.y.device)
         names = [("control" if self.control(i) else "trigger" if back[i] else "no trigger") for i in range(len(self.y))]
-        names += ["memorized prompt"] * len(a.prompts) + ["plain prompt"] * len(usual) + ["random"] * len(chance)
-        return names, torch.cat([self.y, a.embedding, usual, chance])
+        names += ["memorized prompt"] * len(memories) + ["plain prompt"] * len(usual) + ["random"] * len(chance)
+        return names, torch.cat([self.y, memories, usual, chance])
 
     def apart(self) -> Grid:
         names, points = self.crowd()
@@ -152,7 +154,7 @@ class Shown:
         spots = flat(points.flatten(1).double().cpu().numpy(), self.settings.seed)
         labels = tuple(f"{n} · {self.rows[i]}" if i < len(self.rows) else n for i, n in enumerate(names))
         return Scatter("Where triggers lie among embeddings (UMAP)", labels, spots[:, 0], spots[:, 1], "UMAP 1", "UMAP 2", False,
-                       "near points are near in embedding space; the axes have no unit", self.facts())
+                       "near points are near in embedding space; the axes have no unit", self.facts(), tuple(names))
 
 
 def flat(points: np.ndarray, seed: int) -> np.ndarray:
