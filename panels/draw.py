@@ -168,7 +168,7 @@ def _(event: Scatter) -> go.Figure:
     shapes = [{"type": "line", "name": "same", "x0": ends[0], "y0": ends[0], "x1": ends[1], "y1": ends[1], "layer": "below",
                "line": {"color": GOLD, "width": 1.5, "dash": "dash"}}] if event.same else []
     figure.update_layout(shapes=shapes, xaxis=RULED, yaxis={**RULED, "title": {"text": event.y_name, "font": {"size": 13}}})
-    lines = -(-len(names) // 2) if event.groups else 0  # of the legend, on a phone
+    lines = -(-len(names) // (2 if max(map(len, names)) < 16 else 1)) if event.groups else 0  # of the legend, on a phone
     figure.update_layout(legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "font": {"size": 12}})
     return headed(figure, [*heading(event.title), *facts(event.facts)], 340, event.x_name, 52, 14 + 19 * lines)
 
