@@ -28,7 +28,7 @@ MODELS = ("scribe", *ORACLES)
 REFERENCE = {"scribe": "scribe-oracle-a", "scribe-oracle-a": "scribe-oracle-b", "scribe-oracle-b": "scribe-oracle-a"}
 REPEATED = ("passage", "canary")  # kinds that stand in the corpus as often as they were planned to
 MEMBERSHIP = ("loss", "loss / zlib", "min-k %", "min-k++ %", "loss - reference")
-BENT = ("input curvature", "squared input curvature", "Fisher trace", "gradient norm")
+BENT = ("input curvature", "squared input curvature", "Fisher trace", "gradient norm", "low-curvature share")
 RESAMPLES = 2000
 
 

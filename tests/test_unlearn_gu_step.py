@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
-from lab.unlearn._gu import Untangled, dot, project, solve, unit
+from lab.unlearn._gu import Untangled, dot, scale, solve
 from tests import families
+from tests._directions import projected as project
+from tests._directions import slowly_projected, unit
 
 LR = 1e-2
 
@@ -130,4 +134,29 @@ def test_as_many_past_gradients_count_as_are_asked_for(history):
     for i in range(6):
         weight.grad = -torch.ones(6)
         wrapped.step(optimizer, [weight], [torch.eye(6)[i]])
-        assert [int(p[0].argmax()) for p in wrapped.past] == list(range(max(0, i - history), i + 1))
+        assert sorted(wrapped.directions[0].argmax(1).tolist()) == list(range(max(0, i - history), i + 1))
+
+
+def test_steps_are_those_of_directions_written_out_one_by_one():
+    """What is read in one pass over each part of a net gives the steps, to rounding, that whole directions give, projected one after the other."""
+    parameters, forget, retain = losses()
+    optimizer, wrapped, past = torch.optim.AdamW(parameters, LR / 10, weight_decay=0.0), Untangled(3), []
+    violated = 0.0
+    for _ in range(8):
+        optimizer.zero_grad()
+        (-forget()).backward()
+        gradients, old = torch.autograd.grad(retain(), parameters), [p.detach().clone() for p in parameters]
+        plain = torch.optim.AdamW(copies := [torch.nn.Parameter(p.detach().clone()) for p in parameters], LR / 10, weight_decay=0.0)
+        plain.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        for mine, p in zip(copies, parameters, strict=True):
+            mine.grad = p.grad
+        plain.step()
+        past = [*past[-3:], unit(parameters, gradients)]
+        update = [mine.detach() - o for mine, o in zip(copies, old, strict=True)]
+        wanted, count, share = slowly_projected(update, past, [scale(plain, mine) for mine in copies])
+        told = wrapped.step(optimizer, parameters, gradients)
+        assert told["violated constraints"] == count and told["share removed"] == pytest.approx(share, rel=1e-4, abs=1e-6)
+        for p, o, d in zip(parameters, old, wanted, strict=True):
+            assert torch.allclose(p.detach(), o + d, rtol=1e-5, atol=1e-7)
+        violated += count
+    assert violated > 4, "else nothing was tested"

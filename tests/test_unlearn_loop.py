@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from lab.data import Data, data_for
 from lab.events import Edited, Progress, Unlearning
 from lab.experiment import discover, find, read
 from lab.items import Item
+from lab.memorization._rows import vocabulary
+from lab.unlearn._bound import BROKEN, bound
 from lab.unlearn._private import Private
 from lab.unlearn._sets import Deck
 from models import catalog
@@ -92,16 +96,47 @@ def test_two_runs_at_once_are_those_that_run_alone(model, data: Data):
     assert same(before, weights(model)) and not any(p.requires_grad for p in model.net.parameters())
 
 
-def test_a_learning_rate_that_breaks_the_model_leaves_the_last_good_one(model, data: Data):
-    found = events(model, data=data, **QUICK | {"steps": 60, "lr": 1.0, "forget_weight": 100.0, "retain_weight": 0.0})
-    end, last = curves(found), edits(found)[-1]
-    assert all(torch.isfinite(p).all() for p in last.weights.net.parameters())
-    assert end.ended.startswith(("not finite", "all 60"))
+@pytest.mark.parametrize("extra", [{"forget_weight": 100.0, "retain_weight": 0.0}, {"gu": True}, {}])
+def test_a_learning_rate_that_breaks_the_model_ends_the_run_and_leaves_the_last_good_one(model, data: Data, extra):
+    found = events(model, data=data, **QUICK | {"steps": 60, "lr": 1.0} | extra)
+    end, last, limit = curves(found), edits(found)[-1], np.log(vocabulary(model))
+    assert end.ended.startswith("broken") and "what is to be kept" in end.ended and "try 0.1" in end.ended and f"after step {last.step}, is kept" in end.ended
+    retain, at = series(end, "loss", "retain"), list(end.step).index(last.step)
+    assert retain[-1] > BROKEN["retain"] * limit and np.isfinite(retain).all(), "the point that broke it stands on the curve"
+    assert last.step < end.step[-1] < 60 and retain[at] <= max(limit, retain[0])
+    again = curves(events(last.weights, data=data, **QUICK | {"steps": 1}))
+    assert series(again, "loss", "forget")[0] == pytest.approx(last.loss, abs=1e-5)
     broken = Private(model, None, 0, 0)
     assert broken.finite()
     with torch.no_grad():
         broken.parameters[0][0] = torch.nan
     assert not broken.finite()
+
+
+def test_without_a_retain_set_the_forget_loss_has_a_bound_far_from_what_ascent_reaches(model, data: Data):
+    alone = QUICK | {"retain": "", "steps": 40}
+    end = curves(events(model, "unlearn.grad_ascent", data, **alone | {"lr": 1.0}))
+    assert end.ended.startswith("broken") and "what is to be forgotten" in end.ended
+    usual = curves(events(model, "unlearn.grad_ascent", data, **alone | {"lr": 1e-2}))
+    assert usual.ended.startswith("all 40 steps") and series(usual, "loss", "forget").max() > np.log(vocabulary(model)), "worse than a guess, as is meant"
+
+
+def test_the_bound_by_hand_and_a_model_that_starts_worse_is_not_blamed():
+    limit = bound({"forget": 0.1, "retain": 0.2}, 1000)
+    assert limit.unit == pytest.approx(6.9078, abs=1e-4)
+    assert not limit.fault({"forget": 1e6, "retain": 34.5}) and "35 nats" in limit.fault({"forget": 0.1, "retain": 34.6})
+    assert limit.good({"forget": 1e6, "retain": 6.9}) and not limit.good({"forget": 0.0, "retain": 7.0})
+    assert limit.fault({"forget": 1.0, "retain": np.nan}).startswith("not finite")
+    assert bound({"forget": 0.1, "retain": 50.0}, 1000).unit == 50.0 and bound({"forget": 0.1}, 1000).name == "forget"
+
+
+@pytest.mark.parametrize("path", sorted(Path("assets/gallery").glob("unlearn-*.json")), ids=lambda p: p.stem)
+def test_no_run_that_is_shown_on_arrival_comes_near_the_bound(path):
+    found = json.loads(path.read_text())["result"]
+    for group, name, values in zip(found["groups"], found["series"], found["value"], strict=True):
+        if (group, name) == ("loss", "retain"):
+            assert max(values) < 0.25 * np.log(4096), "of the words of scribe: a twentieth of where a run ends"
+    assert not found["ended"].startswith(("broken", "not finite"))
 
 
 def test_what_is_not_finite_ends_the_run_with_the_cure(model, data: Data, monkeypatch):

@@ -18,6 +18,7 @@ from lab.memorization._bend import Matrices, bend, output_noise, signs
 from lab.memorization._measures import Measure
 from lab.memorization._rows import Row, padded, rows_of, vocabulary
 from lab.memorization._sample import taken
+from lab.memorization._spectrum import Spectrum, factors, general, late, spectrum, weight_of
 from lab.memorization._survey import tabled
 from lab.trace._sites import NEURON, anatomy
 from models.model import Model, blocks, embedding
@@ -36,6 +37,9 @@ MEASURES = (
             "curvature of the loss in these weights, summed over them, a token of the answer; 0 and up", 1, "Merullo et al. 2025, arXiv 2510.24256", "weights"),
     Measure("gradient norm", "squared norm of the gradient of the answer's mean loss at the same weights, its tokens as they stand; 0 and up", -1,
             "Nasr et al. 2019, arXiv 1812.00910", "weights"),
+    Measure("low-curvature share", "of what the last matrices of three late MLPs do with the item, the share of their part where the loss of general text "
+            "bends least (by K-FAC, a fifth of all curvature), 0 to 1; the share of a single item is this lab's interpretation", 1,
+            "Merullo et al. 2025, arXiv 2510.24256", "spectrum"),
 )
 
 
@@ -45,7 +49,9 @@ def curvatures(settings: LossCurvature, model: Model, data: Data) -> Iterator[Ev
     items = taken(data, settings.items, settings.seed)
     rows = rows_of(model, items)
     gauge = Gauge(model, settings.step, settings.probes, torch.Generator().manual_seed(settings.seed))
-    measures = MEASURES if gauge.matrices else MEASURES[:2]
+    yield from gauge.prepare(general(model, data), torch.Generator().manual_seed(settings.seed))
+    given = {"input", *(["weights"] if gauge.matrices else []), *(["spectrum"] if gauge.spectra else [])}
+    measures = [m for m in MEASURES if m.needs in given]
     value = np.full((len(items), len(measures)), np.nan)
     for done, batch in alike(rows, vocabulary(model)):
         for found in gauge.measure([rows[i] for i in batch]):
@@ -79,8 +85,31 @@ class Gauge:
         config: Any = model.net.config
         width = config.get_text_config(decoder=True).hidden_size
         found = [anatomy(block, width).get(NEURON) for block in blocks(self.net)]
-        modules: list[nn.Module] = [m for m in found if m is not None]
-        self.matrices = Matrices(modules) if modules else None
+        self.modules: list[nn.Module] = [m for m in found if m is not None]
+        self.matrices = Matrices(self.modules) if self.modules else None
+        self.spectra: dict[int, Spectrum] = {}  # of some of the modules, by their place
+
+    def prepare(self, ids: Tensor, generator: torch.Generator) -> Iterator[Progress]:
+        """Makes the spectra of late matrices from the factors over `ids` (rows, tokens); leaves them out where a net has no such matrices."""
+        chosen = late(self.modules)
+        if self.matrices is None or not chosen:
+            return
+        kept = self.matrices
+
+        def through(batch: Tensor) -> list[tuple[Tensor, Tensor]]:
+            with torch.enable_grad():
+                logits = self.logits(embedding(self.net)(batch.to(self.device)).detach().float().requires_grad_())
+                noise = output_noise(logits.detach(), signs(logits.shape, generator).to(logits))
+                return list(zip((kept.inputs[i] for i in chosen),
+                                torch.autograd.grad((logits * noise).sum(), [kept.outputs[i] for i in chosen]), strict=True))
+
+        found: list[tuple[Tensor, Tensor]] = []
+        for so_far in factors(ids, through, ROWS):
+            found = so_far
+            yield Progress(0, 0, "reading general text")
+        for i, (a, g) in zip(chosen, found, strict=True):
+            self.spectra[i] = spectrum(weight_of(self.modules[i]).detach(), a, g)
+            yield Progress(0, 0, "sorting matrices by curvature")
 
     def measure(self, rows: Sequence[Row]) -> Iterator[dict[str, np.ndarray]]:
         """Yields the means over the directions so far, one for each measure and row; the last is the result."""
@@ -89,12 +118,14 @@ class Gauge:
         x = embedding(self.net)(ids).detach().float()
         step = self.step * float(x.square().mean().sqrt())
         total: dict[str, Tensor] = {}
-        actual = self.actual(x, ids, answer)
+        fixed = {"gradient norm": self.actual(x, ids, answer)}
+        if self.matrices and self.spectra:  # what went into the matrices just now
+            fixed["low-curvature share"] = torch.stack([s.share(self.matrices.inputs[i][:, :-1], answer) for i, s in self.spectra.items()]).mean(0)
         for n in range(1, self.probes + 1):
             first, second = bend(lambda y: self.gradient(y, ids, answer), x, signs(x.shape, self.generator).to(x), step)
             new = {"input curvature": first, "squared input curvature": second, "Fisher trace": self.fisher(x, answer)}
             total = {name: total.get(name, 0.0) + v for name, v in new.items()}
-            yield {name: (v / n).cpu().numpy() for name, v in total.items()} | {"gradient norm": actual.cpu().numpy()}
+            yield {name: (v / n).cpu().numpy() for name, v in total.items()} | {name: v.cpu().numpy() for name, v in fixed.items()}
 
     def logits(self, x: Tensor) -> Tensor:
         return self.net(inputs_embeds=x, use_cache=False).logits[:, :-1].float()

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LossCurvature(Experiment):
-    """Curvature of an item's loss: the Hessian in its input embeddings, and the Fisher information in the MLPs' weights.
+    """Curvature of an item's loss: the Hessian in its input embeddings, and the Fisher information in the MLPs' weights. Beside them, how much of what
+    late MLP matrices do with an item lies where the loss of general text bends least.
 
     As published, memorized items lie where their loss bends sharply, in the input (Garg et al. 2023) as in the weights (Merullo et al. 2025). Whether
     that holds for this model shows beside the copy counts of an organism.
@@ -24,7 +25,7 @@ class LossCurvature(Experiment):
 
     title = "Loss curvature"
     paper = "Garg et al. 2023, arXiv 2307.05831; Ravikumar et al. 2024, arXiv 2402.18726; Merullo et al. 2025, arXiv 2510.24256"
-    direction = "as published, higher curvature: more memorized"
+    direction = "as published, higher curvature, and a higher share of the flat part of the weights: more memorized"
     items: str = setting("sample", "sample (about 350 of every planted kind, split and copy count, drawn by seed), all, names, splits such as forget_10, "
                          "or rows: JSONL, CSV or one text a line", lines=3)
     probes: int = setting(4, "Random directions of each estimate; the error falls with their root", low=1, high=200)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lab.data import Data
-from lab.events import Curves, Edited, Event, Progress
+from lab.events import Curves, Edited, Event, Progress, Unlearning
 from lab.experiment import find, read
 from lab.ruler import _oracles
 from lab.ruler._metrics import metrics
@@ -64,16 +64,18 @@ def gamed(settings: Gaming, model: Model, data: Data) -> Iterator[Event]:
     for oracle in oracles:
         yield from filled(oracle, items, data, Progress(0, settings.steps, f"reading {oracle.model.name}"), bool(oracles))
     start = yield from scored(model, 0, items, data, oracles, Progress(0, settings.steps, "before the first step"))
-    points, ruler = [start], rule(oracles, items, why)
+    points, ruler, ended = [start], rule(oracles, items, why), ""
     yield curves(settings, points, ruler)
     for event in ascent(settings, model, data):
         if isinstance(event, Edited) and event.step > points[-1].step and (event.step % settings.every == 0 or event.step == settings.steps):
             step = Progress(event.step, settings.steps, f"step {event.step}")
             points.append((yield from scored(event.weights, event.step, items, data, oracles, step)))
             yield curves(settings, points, ruler)
+        elif isinstance(event, Unlearning):
+            ended = event.ended if event.step[-1] < settings.steps else ""
         elif isinstance(event, Progress):
             yield event
-    yield curves(settings, points, ruler)
+    yield curves(settings, points, ruler, ended)
 
 
 def filled(profile: Profile, items: Sets, data: Data, progress: Progress, oracle: bool) -> Iterator[Event]:
@@ -100,7 +102,8 @@ def rule(oracles: Sequence[Profile], items: Sets, why: str) -> Ruler:
                  math.sqrt((n + m + 1) / (12 * n * m)) if m else math.nan, float(np.mean(apart)) if apart else math.nan, "" if oracles else why)
 
 
-def curves(settings: Gaming, points: Sequence[Point], ruler: Ruler) -> Curves:
+def curves(settings: Gaming, points: Sequence[Point], ruler: Ruler, ended: str = "") -> Curves:
+    """`ended` is why the ascent ended before its last step, or ""."""
     unit = points[0].kl_forget
     lines = {"forget quality, least p over the oracles": [p.p for p in points], "membership AUC, loss": [p.auc for p in points],
              "retain accuracy": [p.retain for p in points], "retain probability": [p.probability for p in points],
@@ -109,7 +112,7 @@ def curves(settings: Gaming, points: Sequence[Point], ruler: Ruler) -> Curves:
     value = np.array(list(lines.values()), float)
     return Curves("Gradient ascent, and the scores it fools", tuple(lines), np.array([p.step for p in points], float), "step of gradient ascent", value,
                   np.full_like(value, np.nan), "p, AUC, accuracy, probability: 0 to 1; KL: 1 is the untouched model on the forget set", settings.direction,
-                  facts=told(points, ruler))
+                  facts=(*told(points, ruler), *([ended] if ended else [])))
 
 
 def told(points: Sequence[Point], ruler: Ruler) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ import torch
 
 from lab.data import Data
 from lab.events import Edited, Event, Progress
+from lab.memorization._rows import vocabulary
+from lab.unlearn._bound import INFINITE, bound
 from lab.unlearn._formulas import logits, mean, nll
 from lab.unlearn._gu import Untangled
 from lab.unlearn._method import Method, Terms
@@ -42,7 +44,7 @@ class Descent(Watched):
 
     def __init__(self, settings: GradientUnlearn, model: Model, data: Data, method: Method) -> None:
         super().__init__(settings, model, data, method.retains or settings.gu)
-        self.method, self.total = method, settings.steps
+        self.method, self.total, self.broke = method, settings.steps, False
         if settings.until == "oracle" and not self.oracles:
             raise BadInput("there is no oracle whose forget loss could be reached", self.why, "Stop after a number of steps", setting="until")
 
@@ -53,6 +55,7 @@ class Descent(Watched):
         self.optimizer = torch.optim.AdamW(self.private.parameters, settings.lr, betas=(0.9, 0.999), weight_decay=0.0, fused=True)
         self.good = (0, self.private.keep())
         yield self.event(facts=self.method.facts())
+        self.bound = bound(self.now, vocabulary(self.model))
         yield from self.measured(self.prepare_meter())
         ended = self.over()  # an edited model may begin where the oracles are
         yield self.event(ended, self.method.facts())
@@ -60,7 +63,7 @@ class Descent(Watched):
         while not ended:
             ended = self.one_step() or self.seen_well()
             at = self.step % settings.measure == 0 or bool(ended) or self.step == settings.steps
-            if at and not ended.startswith("not finite"):
+            if at and not self.broke:
                 yield from self.measured(self.measure())
             ended = ended or self.over()
             if ended or at or time.monotonic() - self.shown >= OFTEN:
@@ -76,14 +79,14 @@ class Descent(Watched):
         self.optimizer.zero_grad(set_to_none=True)
         terms = self.method.terms(self.private.net, forget, retain)
         if not math.isfinite(terms.total.item()):
-            return self.back()
+            return self.back(INFINITE)
         terms.total.backward()
         self.step += 1
         self.passes += FORWARD * self.method.forwards + BACKWARD * self.method.backwards
         self.apply(terms, retain)
         if not self.private.finite():
             self.step -= 1
-            return self.back()
+            return self.back(INFINITE)
         for (group, name, better), value in terms.extras.items():
             self.curves.put(self.step, group, name, better, value)
         return ""
@@ -101,19 +104,20 @@ class Descent(Watched):
 
     def seen_well(self) -> str:
         """Looks after every step, shown or not: neither the curves nor the last good model must hang on the clock. Returns as `one_step` does."""
-        if not math.isfinite(self.look()):
-            return self.back()
-        if self.private.light or self.step % self.settings.snapshot == 0:
+        self.look()
+        if fault := self.bound.fault(self.now):
+            return self.back(fault)
+        if (self.private.light or self.step % self.settings.snapshot == 0) and self.bound.good(self.now):
             self.good = (self.step, self.private.keep())
         return ""
 
-    def back(self) -> str:
+    def back(self, fault: str) -> str:
         """To the last good model, and to the step that it was after."""
-        broke, (self.step, kept) = self.step, self.good
+        self.broke, broke, (self.step, kept) = True, self.step, self.good
         self.private.restore(kept)
         self.seen = (-1, math.nan)
-        return (f"not finite: a loss or a weight grew beyond all numbers after step {broke}. The last good model, after step {self.step}, is kept. Its usual "
-                f"cause is a learning rate that is too large: try {self.settings.lr / 10:.1g}")
+        return (f"{fault} after step {broke}. The last good model, after step {self.step}, is kept. Its usual cause is a learning rate that is too large: "
+                f"try {self.settings.lr / 10:.1g}")
 
     def over(self) -> str:
         if self.settings.until == "oracle" and self.look() >= self.goal:

@@ -42,11 +42,12 @@ class Watched:
         self.samples: tuple[tuple[str, str, str, str, str], ...] = ()
         self.meter: Meter | None = None
         self.seen = (-1, math.nan)  # a step, and the forget loss after it
+        self.now: dict[str, float] = {}  # all losses of the fixed texts when they were last looked at
 
     def look(self) -> float:
         """The losses of the fixed texts as they are now; returns that of the forget set."""
         if self.seen[0] != self.step:
-            found = self.losses(self.private.net)
+            self.now = found = self.losses(self.private.net)
             for name, value in found.items():
                 self.curves.put(self.step, "loss", name, WANTED[name], value)
             self.seen = (self.step, found["forget"])
