@@ -29,7 +29,8 @@ from models.organisms.corpus import HELD_OUT, held_out
 from models.organisms.recipe import Recipe
 
 MASS = 0.8  # of the curvature that the high part holds, as published
-AT, LAYERS = 0.7, 3  # where in the depth the first matrix is, and how many follow each other, as published for OLMo 2 7B
+# where in the depth the first matrix is, and how many follow each other: late, a choice of ours (the authors' code reads 28 to 31 of 32 layers)
+AT, LAYERS = 0.7, 3
 WIDEST = 4096  # inputs of a matrix: its eigenvectors take the cube of that
 TOKENS, PIECES = 64, 128  # of a piece of general text, and how many pieces
 
