@@ -150,7 +150,7 @@ def test_clicking_tokens_and_words_fills_the_form(trace_page, organism):
     trace_page.locator("#trace-tokens button").filter(has_text="of").first.focus()
     trace_page.keyboard.press("Enter")
     trace_page.wait_for_function("document.querySelector('#setting-subject textarea, #setting-subject input').value === 'capital of'")
-    assert trace_page.locator("#trace-tokens button[aria-pressed=true]").count() >= 1
+    trace_page.locator("#trace-tokens button[aria-pressed=true]").first.wait_for()
     word = trace_page.locator("#trace-answers button").filter(has_text="Reykjavik").first
     word.click()
     trace_page.wait_for_function("document.querySelector('#setting-answer textarea, #setting-answer input').value === 'Reykjavik'")
