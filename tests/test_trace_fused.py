@@ -1,12 +1,17 @@
-"""An activation done in the product before it: the same numbers, only where it may be, and never where a derivative or a check needs the parts."""
+"""Matrices laid out, activations in the product before them: the same numbers, only where it may be, never where a derivative or a check needs the parts."""
 
 from __future__ import annotations
+
+import gc
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
-from lab.trace._fused import fused, plainly
+from lab.trace import _fused
+from lab.trace._fused import LAID_OUT, fused, plainly
 from tests.test_trace_families import tiny
 
 ROWS = torch.randn(5, 7, 6, generator=torch.Generator().manual_seed(1))
@@ -39,7 +44,7 @@ def test_joined_and_apart_give_the_same(approximate):
 
 def test_what_is_read_twice_is_left_apart():
     mlp = fused(Mlp(odd=True))
-    assert "forward" not in mlp.up.__dict__ and "forward" not in mlp.act.__dict__
+    assert "forward" not in mlp.act.__dict__
     with torch.no_grad():
         torch.testing.assert_close(mlp.act(ROWS), nn.functional.gelu(ROWS, approximate="tanh"))
 
@@ -55,9 +60,50 @@ def test_half_precision_is_left_apart():
     assert "forward" not in fused(Mlp().bfloat16()).up.__dict__
 
 
-def test_gpt2_is_joined_in_every_block_and_the_shared_model_is_not():
-    model = tiny("gpt2")
-    net = fused(model.skeleton())
-    joined = [m for m in net.modules() if "forward" in m.__dict__]
-    assert len(joined) == 2 * model.net.config.n_layer
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_every_matrix_of_a_private_net_is_laid_out_once_and_the_shared_model_is_left_alone(name):
+    model, ids = tiny(name), torch.arange(12)[None]
+    one, other = fused(model.skeleton()), fused(model.skeleton())
+    matrices = [m for m in one.modules() if isinstance(m, (nn.Linear, Conv1D))]
+    assert all("forward" in m.__dict__ for m in matrices)
+    with torch.no_grad():
+        expected = model.net(ids).logits
+        for net in (one, one, other):  # the first time each matrix is compared, then it is believed
+            torch.testing.assert_close(net(ids).logits, expected, atol=2e-6, rtol=0)
+    assert all("forward" in m.__dict__ for m in matrices), "none gave something else"
+    assert all(m.weight in LAID_OUT for m in matrices)
     assert not any("forward" in m.__dict__ for m in model.net.modules())
+
+
+def test_gelu_is_joined_in_every_block_of_gpt2():
+    net: Any = fused(tiny("gpt2").skeleton())
+    assert all("forward" in block.mlp.act.__dict__ for block in net.transformer.h)
+
+
+def test_a_matrix_that_gives_something_else_keeps_its_own_way(monkeypatch):
+    """As one whose forward does more than its class says."""
+    class More(nn.Linear):
+        def forward(self, rows: Tensor) -> Tensor:
+            return super().forward(rows) + 1
+
+    torch.manual_seed(0)
+    parent = nn.Sequential(More(6, 4))
+    expected = parent(ROWS).detach()
+    fused(parent)
+    with torch.no_grad():
+        assert torch.equal(parent(ROWS), expected) and torch.equal(parent(ROWS), expected)
+    assert "forward" not in parent[0].__dict__
+
+
+def test_no_more_is_laid_out_than_memory_is_spared_for(monkeypatch):
+    monkeypatch.setattr(_fused, "MOST", 6 * 4 * 4)
+    parent = fused(nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 1)))
+    assert "forward" in parent[0].__dict__ and "forward" not in parent[1].__dict__
+
+
+def test_a_layout_goes_with_its_weight():
+    mlp = fused(Mlp())
+    before = len(LAID_OUT)
+    del mlp
+    gc.collect()
+    assert len(LAID_OUT) < before

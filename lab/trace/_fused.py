@@ -1,21 +1,26 @@
-"""Activations done while the matrix before them is multiplied, in a private net on a processor: the same function, to rounding, and one pass less.
+"""Products made cheaper in a private net on a processor: the same numbers, to rounding.
 
-No architecture is known by name. An MLP is tried both ways on random numbers, and left as it was unless both give the same.
+A product of few rows spends much of its time on bringing the matrix into the order that it is read in, so each matrix is brought into it once.
+And the activation after a matrix is done while its product is made, which is one pass less. No architecture is known by name: a matrix is tried
+both ways on the first rows that it gets, an MLP on random numbers, and each is left as it was unless both ways give the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 ROWS, CLOSE = 128, 1e-5  # for how many rows the matrix is laid out; how close both ways have to be, in parts of the largest number
+MOST = 160 * 2**20  # bytes of matrices of one net that are laid out, the largest first: a head takes few rows, and so gains most
+LAID_OUT: Any = WeakTensorKeyDictionary()  # weight -> the same in the order that it is read in, for all private nets of all models that share it
 PLAINLY: ContextVar[bool] = ContextVar("PLAINLY", default=False)
 
 
@@ -35,7 +40,10 @@ def apart() -> bool:
 
 
 def fused(net: nn.Module) -> nn.Module:
-    """The net, a private one, with activations in one operation that its checkpoint spells out in five, and with that one in the product before it."""
+    """The net, a private one, with activations in one operation that its checkpoint spells out in five, and that one in the product before it.
+
+    Matrices are laid out when they are first needed, so that a net which only gives derivatives waits for none.
+    """
     for parent in net.modules():
         for name, child in parent.named_children():
             if isinstance(child, NewGELUActivation):
@@ -43,6 +51,11 @@ def fused(net: nn.Module) -> nn.Module:
     if torch.backends.mkldnn.is_available():
         for parent in net.modules():
             _join(parent)
+        left, matrices = MOST, [m for m in net.modules() if isinstance(m, (nn.Linear, Conv1D)) and _suits(m)]
+        for matrix in sorted(matrices, key=lambda m: -m.weight.nbytes):
+            if matrix.weight.nbytes <= left:
+                left -= matrix.weight.nbytes
+                matrix.__dict__["forward"] = _in_order(matrix)
     return net
 
 
@@ -53,17 +66,17 @@ def _join(mlp: nn.Module) -> None:
     activation: Any = next((m for m in parts if isinstance(m, nn.GELU)), None)
     if matrix is None or activation is None or any(list(m.children()) for m in parts) or not _suits(matrix):
         return
-    flat = matrix.weight if isinstance(matrix, nn.Linear) else matrix.weight.t()
-    sample = torch.randn(1, 4, flat.shape[1], generator=torch.Generator().manual_seed(0))
+    width = matrix.weight.shape[isinstance(matrix, nn.Linear)]
+    sample = torch.randn(1, 4, width, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         try:
             with plainly():
                 expected = mlp(sample)
-            _together(matrix, activation, flat)
+            _together(matrix, activation)
             found = mlp(sample)
         except (RuntimeError, TypeError):  # it is called with something else, or is no MLP
             found = None
-        if found is None or not torch.allclose(found, expected, rtol=0, atol=CLOSE * float(expected.abs().max())):
+        if found is None or not _alike(found, expected):
             matrix.__dict__.pop("forward", None)
             activation.__dict__.pop("forward", None)
 
@@ -74,10 +87,42 @@ def _suits(matrix: Any) -> bool:
     return not hooks and matrix.weight.dtype == torch.float32 and matrix.weight.device.type == "cpu"
 
 
-def _together(matrix: Any, activation: nn.GELU, flat: Tensor) -> None:
+def _alike(found: Tensor, expected: Tensor) -> bool:
+    return found.shape == expected.shape and torch.allclose(found, expected, rtol=0, atol=CLOSE * float(expected.abs().max()))
+
+
+def _laid_out(matrix: Any) -> Tensor:
+    weight = matrix.weight
+    if weight not in LAID_OUT:
+        flat = weight if isinstance(matrix, nn.Linear) else weight.t()
+        LAID_OUT[weight] = torch.ops.mkldnn._reorder_linear_weight(flat.detach().contiguous(), ROWS)
+    return LAID_OUT[weight]
+
+
+def _in_order(matrix: Any) -> Callable[[Tensor], Tensor]:
+    """A forward of the matrix on its weight laid out; its own where that gives something else."""
+    own, bias, laid_out = matrix.forward, matrix.bias, None
+
+    def forward(rows: Tensor) -> Tensor:
+        nonlocal laid_out
+        if apart() or not rows.numel():  # no rows prove nothing
+            return own(rows)
+        if laid_out is not None:
+            return torch.ops.mkldnn._linear_pointwise(rows, laid_out, bias, "none", [], "")
+        ready = _laid_out(matrix)
+        expected, found = own(rows), torch.ops.mkldnn._linear_pointwise(rows, ready, bias, "none", [], "")
+        if not _alike(found, expected):
+            del matrix.__dict__["forward"]
+            return expected
+        laid_out = ready
+        return found
+
+    return forward
+
+
+def _together(matrix: Any, activation: nn.GELU) -> None:
     """Lets the matrix do the activation's work too, and the activation none."""
-    laid_out = torch.ops.mkldnn._reorder_linear_weight(flat.detach().contiguous(), ROWS)
-    bias, kind, by_matrix, by_activation = matrix.bias, activation.approximate, matrix.forward, activation.forward
+    laid_out, bias, kind, by_matrix, by_activation = _laid_out(matrix), matrix.bias, activation.approximate, matrix.forward, activation.forward
 
     def both(rows: Tensor) -> Tensor:
         return by_matrix(rows) if apart() else torch.ops.mkldnn._linear_pointwise(rows, laid_out, bias, "gelu", [], kind)

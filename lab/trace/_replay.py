@@ -10,23 +10,20 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from lab.trace._call import Calls
 from lab.trace._corrupt import Corrupter, Corruption
-from lab.trace._fused import fused
+from lab.trace._private import Private, borrow, give_back
 from lab.trace._sites import BLOCK, Taps, state
-from models.model import Model, blocks, embedding
+from models.model import Model, embedding
 
 BASE = {"cpu": 8e9, "other": 2e12}  # multiply-adds a step: keeps it near 0.2 s, so that Stop is felt at once
-
-
-SPARE: WeakKeyDictionary[nn.Module, list[nn.Module]] = WeakKeyDictionary()  # private nets of a model that no run uses now
 
 
 class Unsuitable(Exception):
@@ -81,29 +78,26 @@ class Replay:
     suffix: bool  # whether blocks are run on the tokens from `start` on alone
     mask: Tensor | None = None  # (tokens), 0 at padding; None where there is none
     again: bool = True  # whether blocks are to be run again at all
-    calls: list[dict[str, Any]] = field(default_factory=list)
     flops: float = 0.0
 
     def __post_init__(self) -> None:
-        idle = SPARE.setdefault(self.model.net, [])
-        self.net = idle.pop() if idle else fused(self.model.skeleton())
-        self.taps = Taps(self.net, self.sites | {BLOCK})
+        self.private = borrow(self.model)
+        self.net, self.blocks, self.sizes = self.private.net, self.private.stack, self.private.sizes
+        self.taps = Taps(self.net, self.blocks, self.private.parts, self.sites | {BLOCK})
         self.corrupter = Corrupter(self.net, self.subject)
-        self.blocks = list(blocks(self.net))
         self.memory = Memory() if self.suffix else None
-        self.end = _Tail(self.net, self.blocks, self.ids[-self.steps:])
-        self.sizes = [sum(p.numel() for p in block.parameters() if p.dim() > 1) for block in self.blocks]
+        self.end = _Tail(self.private, self.ids[-self.steps:])
         self.device_work = BASE.get(self.ids.device.type, BASE["other"])
         self.made: list[tuple[Tensor, Tensor]] = []
         self.entry = torch.zeros(0)  # (1 + runs, tokens, width): what went into the first block
         self.hook = self.blocks[0].register_forward_hook(self._note)
-        self._cut: dict[tuple[int, int, int], dict[str, Any]] = {}
+        self.calls = Calls(len(self.ids), self.ids.device)
 
     def close(self) -> None:
         """Gives the private net back, without hooks, for the next prompt: to copy one takes as long as some cells do."""
         for hook in (*self.taps.hooks, self.corrupter.hook, self.hook):
             hook.remove()
-        SPARE.setdefault(self.model.net, []).append(self.net)
+        give_back(self.model, self.private)
 
     @property
     def tokens(self) -> int:
@@ -125,7 +119,8 @@ class Replay:
         finally:
             if root:
                 root.remove()
-        self.end.learn(self.kept(BLOCK, self.layers - 1)[:1, -self.steps :].detach())
+        if self.private.chain is None:
+            self.private.chain = self.end.learn(self.kept(BLOCK, self.layers - 1)[:1, -self.steps :].detach())
         return log_probs
 
     def forget(self) -> None:
@@ -133,7 +128,7 @@ class Replay:
         self.taps.kept = {key: value.detach() for key, value in self.taps.kept.items()}
         self.made = [(keys.detach(), values.detach()) for keys, values in self.made]
         self.entry = self.entry.detach()
-        self.calls = [{n: _detached(v) for n, v in call.items()} for call in self.calls]
+        self.calls.forget()
 
     def _base(self, corruption: Corruption) -> Tensor:
         runs = len(corruption.ids)
@@ -178,7 +173,7 @@ class Replay:
         if self.memory is not None:
             self.memory.before = before or self.prefix(layer, runs, start)
         self._count(layer, len(hidden), hidden.shape[1], stop)
-        return state(self.blocks[layer](hidden, **self._arguments(layer, len(hidden), start, stop)))
+        return state(self.blocks[layer](hidden, **self.calls.part(layer, len(hidden), start, stop)))
 
     def prefix(self, layer: int, runs: slice, start: int) -> tuple[Tensor, Tensor]:
         """Keys and values, (runs, heads, start, size), of the tokens before `start` in the corrupted runs."""
@@ -191,7 +186,7 @@ class Replay:
         assert memory is not None
         memory.stop, memory.before = True, None
         try:
-            self.blocks[layer](hidden, **self._arguments(layer, len(hidden), start, stop))
+            self.blocks[layer](hidden, **self.calls.part(layer, len(hidden), start, stop))
         except Found as found:
             keys, values = found.pair
         finally:
@@ -207,34 +202,15 @@ class Replay:
         return self.end(hidden).float().log_softmax(-1)
 
     def _record(self, block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        """Keeps the arguments of a call by name, those of all rows cut down to the first row's."""
         try:
-            bound = inspect.signature(block.forward).bind(*args, **kwargs)
+            hidden = self.calls.note(block, args, kwargs)
         except TypeError as error:
             raise Unsuitable(f"its blocks are called in a way that cannot be told: {error}") from error
-        named = dict(bound.arguments)
-        for name, parameter in inspect.signature(block.forward).parameters.items():
-            if parameter.kind is parameter.VAR_KEYWORD:
-                named |= named.pop(name, {})
-        hidden = named.pop(next(iter(inspect.signature(block.forward).parameters)))
-        rows = hidden.shape[0]
-        if not self.calls:
+        if len(self.calls.each) == 1:
             self.entry = hidden
-        self.calls.append({n: _first_row(v, rows) for n, v in named.items()})
 
     def _note(self, _: nn.Module, args: Any, output: Any) -> None:
         self.end.tuples = isinstance(output, tuple)
-
-    def _arguments(self, layer: int, rows: int, start: int, stop: int) -> dict[str, Any]:
-        key = (layer, start, stop)
-        if key not in self._cut:
-            given = self.calls[layer]
-            cut = {n: _cut(v, start, stop, self.tokens) for n, v in given.items()}
-            if "attention_mask" in given and given["attention_mask"] is None and stop - start > 1 and start:
-                # without a mask, fewer queries than keys would be read as if they began at the first key
-                cut["attention_mask"] = torch.ones(1, 1, stop - start, stop, dtype=torch.bool, device=self.ids.device).tril(start)
-            self._cut[key] = cut
-        return {n: _spread(v, rows) for n, v in self._cut[key].items()}
 
     def _count(self, layer: int, rows: int, queries: int, keys: int, whole: bool = False) -> None:
         """Adds to `flops`: two for each multiplication by a weight, and four for each query, key and number of the stream."""
@@ -257,15 +233,15 @@ class _Tail:
     Where that is no more than some modules one after the other, as `learn` finds out, these are run alone: a net does much else in a forward.
     """
 
-    def __init__(self, net: nn.Module, stack: list[nn.Module], ids: Tensor) -> None:
-        self.net, self.stack, self.ids, self.hidden, self.tuples = net, stack, ids, torch.zeros(0), False
-        self.chain: list[nn.Module] = []
-        head: Any = net.get_output_embeddings()  # type: ignore[operator]
+    def __init__(self, private: Private, ids: Tensor) -> None:
+        self.private, self.net, self.stack, self.ids = private, private.net, private.stack, ids
+        self.hidden, self.tuples = torch.zeros(0), False
+        head: Any = self.net.get_output_embeddings()  # type: ignore[operator]
         self.size = head.weight.numel() if head is not None else 0
 
     @torch.inference_mode()
-    def learn(self, hidden: Tensor) -> None:
-        """Takes the modules that run after the last block if they alone, in their order, turn its output (rows, steps, width) into the net's logits."""
+    def learn(self, hidden: Tensor) -> list[nn.Module]:
+        """The modules that run after the last block if they alone, in their order, turn its output (rows, steps, width) into the net's logits."""
         ran: list[nn.Module] = []
         inside = {id(m) for block in self.stack for m in block.modules()}
         outer = [m for m in self.net.modules() if id(m) not in inside and not list(m.children()) and list(m.parameters())]
@@ -282,9 +258,8 @@ class _Tail:
             for module in ran:
                 value = module(value)
         except RuntimeError:  # the net does something between them
-            return
-        if value.shape == logits.shape and value.dtype == logits.dtype and torch.equal(value, logits):
-            self.chain = ran
+            return []
+        return ran if value.shape == logits.shape and value.dtype == logits.dtype and torch.equal(value, logits) else []
 
     def _through(self, *args: Any, **kwargs: Any) -> Any:
         return (self.hidden, None) if self.tuples else self.hidden
@@ -302,9 +277,9 @@ class _Tail:
                 block.__dict__.update({"forward": before} if before else {})
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        if not self.chain:
+        if not self.private.chain:
             return self._by_net(hidden)
-        for module in self.chain:
+        for module in self.private.chain:
             hidden = module(hidden)
         return hidden
 
@@ -325,52 +300,6 @@ def forward(net: nn.Module, ids: Tensor, steps: int, mask: Tensor | None, **extr
     if "position_ids" in extra and "position_ids" not in known:
         del extra["position_ids"]
     return net(input_ids=ids, **extra).logits[:, -steps:]
-
-
-def _detached(value: Any) -> Any:
-    if isinstance(value, (tuple, list)):
-        return type(value)(_detached(v) for v in value)
-    if isinstance(value, _Heads):
-        return _Heads(value.value.detach())
-    return value.detach() if isinstance(value, Tensor) else value
-
-
-def _first_row(value: Any, rows: int) -> Any:
-    """All rows are called alike, so the first says it all: (rows, ...) becomes (1, ...), (rows times heads, ...) becomes (heads, ...)."""
-    if isinstance(value, (tuple, list)):
-        return type(value)(_first_row(v, rows) for v in value)
-    if isinstance(value, Tensor) and value.dim() > 1 and value.shape[0] % rows == 0:
-        return _Heads(value[: value.shape[0] // rows]) if value.shape[0] > rows else value[:1]
-    return value
-
-
-@dataclass(frozen=True)
-class _Heads:
-    """A tensor whose first axis runs over the heads of every row."""
-
-    value: Tensor
-
-
-def _cut(value: Any, start: int, stop: int, tokens: int) -> Any:
-    """The part of an argument that belongs to the queries from `start` to `stop`, and to the keys up to `stop`."""
-    if isinstance(value, (tuple, list)):
-        return type(value)(_cut(v, start, stop, tokens) for v in value)
-    if isinstance(value, _Heads):
-        return _Heads(_cut(value.value, start, stop, tokens))
-    if not isinstance(value, Tensor):
-        return value
-    if value.dim() > 3 and value.shape[-2:] == (tokens, tokens):  # a mask: queries and keys
-        return value[..., start:stop, :stop]
-    if value.dim() > 2 and value.shape[-1] == tokens and value.shape[-2] == 1:  # a bias of the keys
-        return value[..., :stop]
-    axes = [axis for axis in range(min(1, value.dim() - 1), value.dim()) if value.shape[axis] == tokens]
-    return value.narrow(axes[0], start, stop - start) if axes else value
-
-
-def _spread(value: Any, rows: int) -> Any:
-    if isinstance(value, (tuple, list)):
-        return type(value)(_spread(v, rows) for v in value)
-    return value.value.repeat(rows, *[1] * (value.value.dim() - 1)) if isinstance(value, _Heads) else value
 
 
 def pieces(rows: int, size: int) -> Iterator[slice]:

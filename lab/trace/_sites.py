@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import BadInput
-from models.model import blocks
 
 BLOCK, MLP, ATTENTION, HEAD, NEURON, DENSE = "hidden", "mlp", "attention", "head", "neuron", "dense"
 MISSING = {MLP: "no block of it has a part beside its attention with matrices of its own", ATTENTION: "its blocks mix tokens in another way",
@@ -31,24 +30,38 @@ class Put:
     part: slice = field(default_factory=lambda: slice(None))
 
 
+@dataclass(frozen=True)
+class Spared:
+    """Positions of a batch (rows times positions, as one axis) that an MLP is not run on, because all that it gives there is known."""
+
+    run: Tensor  # where the others are
+    value: Tensor  # (spared, width): what it is taken to give
+    order: Tensor  # where each position is found in the outputs of `run` with `value` behind them
+
+    @classmethod
+    def of(cls, spared: Tensor, value: Tensor) -> Spared:
+        """`spared` (rows, positions) is true where `value`, in turn, stands in."""
+        left, run = spared.flatten().nonzero()[:, 0], (~spared).flatten().nonzero()[:, 0]
+        return cls(run, value, torch.cat([run, left]).argsort())
+
+
 @dataclass
 class Taps:
     """Hooks on a private net. They keep what passes the sites in `keep`, and put values there, and at the blocks' outputs, as `puts` says."""
 
     net: nn.Module
+    stack: list[nn.Module]  # its blocks
+    found: list[dict[str, nn.Module]]  # the sites of each: see `anatomy`
     keep: frozenset[str] = frozenset()
     kept: dict[tuple[str, int], Tensor] = field(default_factory=dict)  # (site, layer) -> (rows, tokens, width)
     puts: dict[tuple[str, int], list[Put]] = field(default_factory=dict)
     tokens: int = 0  # positions of the rows that run now, for modules that flatten rows and positions into one axis
-    given: dict[int, Tensor] = field(default_factory=dict)  # layer -> (rows, width): what its MLP is taken to give at the first position, without being run
+    spared: dict[int, Spared] = field(default_factory=dict)  # layer -> where its MLP is not run
     hooks: list[Any] = field(default_factory=list)  # to be removed before the net serves another
     lean: set[int] = field(default_factory=set)  # layers whose MLP takes the positions and nothing else, so that one can be left out
 
     def __post_init__(self) -> None:
-        config: Any = self.net.config
-        width = config.get_text_config(decoder=True).hidden_size
-        self.found = [anatomy(block, width) for block in blocks(self.net)]
-        for layer, (block, parts) in enumerate(zip(blocks(self.net), self.found, strict=True)):
+        for layer, (block, parts) in enumerate(zip(self.stack, self.found, strict=True)):
             self.hooks += [block.register_forward_pre_hook(self._count, with_kwargs=True), block.register_forward_hook(self._after(BLOCK, layer))]
             for site in (MLP, ATTENTION):
                 if site in self.keep and (module := parts.get(site)) is not None:
@@ -82,12 +95,15 @@ class Taps:
         def hook(_: nn.Module, args: tuple, kwargs: dict) -> Any:
             if self.keep and len(args) == 1 and not kwargs and args[0].dim() == 3:
                 self.lean.add(layer)
-            return ((args[0][:, 1:].contiguous(),), {}) if layer in self.given else None
+            return ((args[0].flatten(0, 1).index_select(0, self.spared[layer].run)[None],), {}) if layer in self.spared else None
         return hook
 
     def _fill_in(self, layer: int) -> Callable:
         def hook(_: nn.Module, args: tuple, output: Any) -> Any:
-            return torch.cat([self.given[layer][:, None].to(output), output], 1) if layer in self.given else None
+            if layer not in self.spared:
+                return None
+            known = self.spared[layer]
+            return torch.cat([output[0], known.value.to(output)]).index_select(0, known.order).unflatten(0, (-1, self.tokens))
         return hook
 
     def _pass(self, site: str, layer: int, value: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from lab.trace._fused import plainly
 from lab.trace._replay import Replay, forward, pieces
 from lab.trace._score import Score
-from lab.trace._sites import ATTENTION, BLOCK, MLP, Put
+from lab.trace._sites import ATTENTION, BLOCK, MLP, NEURON, Put, Spared
 
 
 @dataclass(frozen=True, order=True)
@@ -59,7 +59,7 @@ def sweep(replay: Replay, score: Score, cells: Sequence[Cell], token: int, runs:
         active = [part for i, trajectory in enumerate(active) for part in split(trajectory, cells, layer, i)]
         if active:
             if (parents := [t.parent for t in active]) != list(range(len(hidden) // runs)):
-                hidden = hidden.unflatten(0, (-1, runs))[parents].flatten(0, 1)
+                hidden = hidden.unflatten(0, (-1, runs)).index_select(0, torch.tensor(parents, device=hidden.device)).flatten(0, 1)
             hidden = yield from (_last if last and replay.suffix and hidden.shape[1] > replay.steps else _block)(
                 replay, hidden, active, layer, token, first, runs)
         new = [i for i, one in enumerate(cells) if one[0].layer == layer]
@@ -77,6 +77,9 @@ def sweep(replay: Replay, score: Score, cells: Sequence[Cell], token: int, runs:
 
 def split(trajectory: Trajectory, cells: Sequence[Cell], layer: int, parent: int) -> list[Trajectory]:
     """The trajectory's cells, apart where they have different overrides at `layer`."""
+    if len(trajectory.cells) == 1:
+        return [Trajectory(tuple(o for o in cells[trajectory.cells[0]] if o.layer == layer), trajectory.cells, parent)]
+
     def here(i: int) -> Cell:
         return tuple(o for o in cells[i] if o.layer == layer)
     return [Trajectory(now, list(found), parent) for now, found in groupby(sorted(trajectory.cells, key=here), here)]
@@ -84,38 +87,39 @@ def split(trajectory: Trajectory, cells: Sequence[Cell], layer: int, parent: int
 
 def _block(replay: Replay, hidden: Tensor, active: list[Trajectory], layer: int, token: int, first: int, runs: int) -> Generator[None, None, Tensor]:
     """One block on all rows, with the overrides of each trajectory."""
-    lean = [i for i, t in enumerate(active) if spared(replay, t, layer)] if token == first else []
-    if not lean:
-        return (yield from _whole(replay, hidden, active, layer, token, first, runs))
-    rest, out = [i for i in range(len(active)) if i not in lean], torch.empty_like(hidden)
-    each, result = hidden.unflatten(0, (-1, runs)), out.unflatten(0, (-1, runs))
-    mine = torch.cat([value(replay, active[i].now[0], token, runs) for i in lean])
-    rows, found = each[lean].flatten(0, 1), []
-    for part, which in batches(len(rows), runs, replay.rows_at_once(layer, hidden.shape[1])):
-        replay.taps.given = {layer: mine[part]}
-        found.append(replay.block(layer, rows[part], which, first))
-        replay.taps.given = {}
-        yield
-    result[lean] = torch.cat(found).unflatten(0, (-1, runs))
-    if rest:
-        others = yield from _whole(replay, each[rest].flatten(0, 1), [active[i] for i in rest], layer, token, first, runs)
-        result[rest] = others.unflatten(0, (-1, runs))
-    return out
-
-
-def spared(replay: Replay, trajectory: Trajectory, layer: int) -> bool:
-    """Whether an MLP need not be run at the token, because all it gives there is overridden."""
-    return layer in replay.taps.lean and [o.site for o in trajectory.now] == [MLP]
-
-
-def _whole(replay: Replay, hidden: Tensor, active: list[Trajectory], layer: int, token: int, first: int, runs: int) -> Generator[None, None, Tensor]:
     out = []
     for part, which in batches(len(hidden), runs, replay.rows_at_once(layer, hidden.shape[1])):
-        replay.taps.puts = puts(replay, active, layer, token, token - first, runs, part)
+        override(replay, active, layer, token, token - first, runs, part, hidden.shape[1])
         out.append(replay.block(layer, hidden[part], which, first))
-        replay.taps.puts = {}
+        replay.taps.puts, replay.taps.spared = {}, {}
         yield
-    return torch.cat(out)
+    return joined(out)
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def override(replay: Replay, active: list[Trajectory], layer: int, token: int, position: int, runs: int, part: slice, positions: int) -> None:
+    """Readies the taps for the overrides of the trajectories whose rows fall into `part` of the batch."""
+    lean = layer in replay.taps.lean and all(o.site not in (MLP, NEURON) for t in active if not spared(t) for o in t.now)
+    known, there = list[Tensor](), torch.zeros(part.stop - part.start, positions, dtype=torch.bool, device=replay.ids.device)
+    for i, trajectory in enumerate(active):
+        begin, end = max(i * runs, part.start), min((i + 1) * runs, part.stop)
+        for o in trajectory.now if begin < end else ():
+            rows, mine = slice(begin - part.start, end - part.start), value(replay, o, token, runs)[begin - i * runs : end - i * runs]
+            if lean and spared(trajectory):
+                there[rows, position] = True
+                known.append(mine)
+            else:
+                replay.taps.puts.setdefault((o.site, layer), []).append(Put(rows, position, mine, slice(o.begin, o.end)))
+    if known:
+        replay.taps.spared = {layer: Spared.of(there, torch.cat(known))}
+
+
+def spared(trajectory: Trajectory) -> bool:
+    """Whether an MLP need not be run at the token, because all it gives there is overridden."""
+    return [o.site for o in trajectory.now] == [MLP]
 
 
 def _last(replay: Replay, hidden: Tensor, active: list[Trajectory], layer: int, token: int, first: int, runs: int) -> Generator[None, None, Tensor]:
@@ -125,32 +129,21 @@ def _last(replay: Replay, hidden: Tensor, active: list[Trajectory], layer: int, 
         before = replay.keys_and_values(layer, hidden[part, :rest], which, first)
         out.append(replay.block(layer, hidden[part, rest:], which, first + rest, before))
         yield
-    return torch.cat(out)
+    return joined(out)
 
 
 def _enter(replay: Replay, entering: list[Trajectory], layer: int, token: int, first: int, runs: int) -> Generator[None, None, Tensor]:
     """The states (trajectories times runs, tokens from `first` on, width) after the layer at which trajectories begin."""
     base = replay.kept(BLOCK, layer)[1:, first:]
-    hidden = base.repeat(len(entering), 1, 1)
+    hidden = torch.cat([base] * len(entering))
     if entering[0].now[0].site == BLOCK:  # all of one map begin alike, and a restored output needs no run
         hidden[:, token - first] = torch.cat([value(replay, t.now[0], token, runs) for t in entering])
         return hidden
     before = (replay.kept(BLOCK, layer - 1) if layer else replay.entry)[1:, first:]
     at = slice(token - first, token - first + 1) if replay.suffix else slice(None)  # within the block no other token reads the one that changes
-    inputs = before[:, at].repeat(len(entering), 1, 1)
+    inputs = torch.cat([before[:, at]] * len(entering))
     hidden[:, at] = yield from _block(replay, inputs, entering, layer, token, first, runs)
     return hidden
-
-
-def puts(replay: Replay, active: list[Trajectory], layer: int, token: int, position: int, runs: int, part: slice) -> dict[tuple[str, int], list[Put]]:
-    """The overrides of the trajectories whose rows fall into `part` of the batch."""
-    found: dict[tuple[str, int], list[Put]] = {}
-    for i, trajectory in enumerate(active):
-        begin, end = max(i * runs, part.start), min((i + 1) * runs, part.stop)
-        for o in trajectory.now if begin < end else ():
-            mine = value(replay, o, token, runs)[begin - i * runs : end - i * runs]
-            found.setdefault((o.site, layer), []).append(Put(slice(begin - part.start, end - part.start), position, mine, slice(o.begin, o.end)))
-    return found
 
 
 def value(replay: Replay, o: Override, token: int, runs: int) -> Tensor:
@@ -165,7 +158,7 @@ def tail(replay: Replay, score: Score, hidden: Tensor) -> Generator[None, None, 
     for part in pieces(len(hidden), max(1, int(replay.device_work / max(1, replay.end.size * hidden.shape[1])))):
         found.append(score(replay.tail(hidden[part])))
         yield
-    return torch.cat(found)
+    return joined(found)
 
 
 @torch.no_grad()
