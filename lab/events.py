@@ -59,6 +59,9 @@ class TraceMap:
     filled: int  # of these, cells that cannot differ from the corrupted run and were not run
     flops: float  # floating-point operations that were run, counted from the sizes of the blocks
     loop_flops: float  # the same for a loop of one whole forward a cell
+    # in a mixture of experts, a choice being that of one token in one layer of one corrupted run: choices, from the subject on, that are others than in
+    # the clean run, of how many; choices that are others than in the corrupted run once a state is restored, of how many that were made again
+    rerouted: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         shape = (len(self.tokens), len(self.layers))
@@ -354,9 +357,12 @@ def to_json(event: Event) -> dict[str, Any]:
 
 
 def from_json(value: dict[str, Any]) -> Event:
-    """The event that `to_json` wrote, to the last bit. Raises `ValueError` or `TypeError` on what it cannot have written."""
+    """The event that `to_json` wrote, to the last bit; what an older lab did not write yet has its default.
+
+    Raises `ValueError` or `TypeError` on what it cannot have written.
+    """
     kind = KINDS.get(value.get("event", ""))
-    given = set(value) - {"event"}  # a record may be older than a field that has a default
+    given = set(value) - {"event"}
     if kind is None or not {f.name for f in fields(kind) if f.default is MISSING} <= given <= {f.name for f in fields(kind)}:
         raise ValueError(f"this is no event of the lab: it calls itself {value.get('event')!r}")
     make: Any = kind

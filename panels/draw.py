@@ -98,7 +98,7 @@ def _(event: TraceMap) -> go.Figure:
     cut = [{"type": "rect", "name": "edge", "x0": event.layers[a] - 0.5, "x1": event.layers[b] + 0.5, "y0": -0.5, "y1": len(rows) - 0.5,
             "line": {"color": EDGE, "width": 1.5, "dash": "dot"}, "layer": "above"} for a, b in terms.edges(event)]
     figure.update_layout(xaxis={"tickmode": "array", "tickvals": thinned(event.layers), **BARE}, shapes=[mark, *cut], yaxis=down(names))
-    return headed(figure, [*headline(event), *facts((terms.score(event),))], ROW * len(rows), terms.restored(event), 52, BARRED)
+    return headed(figure, [*headline(event), *facts((terms.score(event), terms.rerouted(event)))], ROW * len(rows), terms.restored(event), 52, BARRED)
 
 
 @draw.register

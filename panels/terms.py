@@ -85,6 +85,15 @@ def total(event: TraceMap) -> str:
     return f"total effect {event.total_effect:.3f} ± {event.corrupted_se:.3f}{drawn}"
 
 
+def rerouted(event: TraceMap) -> str:
+    """How often tokens went to other experts; empty where there are none to choose from."""
+    if not event.rerouted:
+        return ""
+    corrupted, among, restored, again = event.rerouted
+    more = f", {restored:,} of {again:,} changed when a state was restored" if again else ""
+    return f"choices of experts: {corrupted:,} of {among:,} changed when corrupted{more}"
+
+
 def meaning(event: TraceMap, token: int, column: int, effect: float, error: float) -> str:
     """What the number of a cell means."""
     (begin, end), took, last = event.subject, TOOK.get(event.corruption, "the corruption"), token == len(event.tokens) - 1

@@ -36,6 +36,7 @@ PARTS = {
     "mamba": ("backbone.layers", "", ""),
     "qwen3_moe": ("model.layers", "self_attn", "mlp"),
     "mixtral": ("model.layers", "self_attn", "mlp"),
+    "olmoe": ("model.layers", "self_attn", "mlp"),
     "jamba": ("model.layers", "self_attn", "feed_forward"),
 }
 

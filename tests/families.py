@@ -45,6 +45,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mamba": ("mamba", {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "state_size": 8}),
     "qwen3_moe": ("qwen3_moe", GROUPED | HEAD | EXPERTS),
     "mixtral": ("mixtral", GROUPED | EXPERTS),
+    "olmoe": ("olmoe", GROUPED | EXPERTS),
     "jamba": ("jamba", GROUPED | EXPERTS | {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2,
                                             "expert_layer_offset": 1, "mamba_d_state": 8, "mamba_dt_rank": 4}),
 }

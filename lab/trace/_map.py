@@ -138,7 +138,7 @@ def empty(case: Case, plan: Plan) -> TraceMap:
         float(case.corrupted.mean()), standard_error(case.corrupted), case.runs, case.corruption.std, case.top, approximation=blank, pending=(),
         kind=plan.kind, windows=plan.windows, score=case.score.kind, corruption=case.kind, foil=case.foil, replaced=case.corruption.replaced,
         engine=case.engine, check=math.nan, cells=blank.size, filled=blank.size - run, flops=case.replay.flops,
-        loop_flops=case.replay.loop_flops(blank.size, case.runs))
+        loop_flops=case.replay.loop_flops(blank.size, case.runs), rerouted=case.replay.routes.told(prompt.subject[0]))
 
 
 def approximated(case: Case, plan: Plan, now: TraceMap) -> TraceMap:
@@ -158,7 +158,8 @@ def with_row(case: Case, plan: Plan, now: TraceMap, token: int, scores: np.ndarr
     effect, error = now.effect.copy(), now.effect_se.copy()
     effect[token] = scores.mean(1) - now.corrupted
     error[token] = standard_error((scores - case.corrupted).T)
-    return replace(now, effect=effect, effect_se=error, pending=tuple(t for t in now.pending if t != token), flops=case.replay.flops)
+    return replace(now, effect=effect, effect_se=error, pending=tuple(t for t in now.pending if t != token), flops=case.replay.flops,
+                   rerouted=case.replay.routes.told(case.prompt.subject[0]))
 
 
 def rescaled(now: TraceMap, normalised: bool) -> TraceMap:

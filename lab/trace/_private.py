@@ -24,6 +24,7 @@ class Private:
     parts: list[dict[str, nn.Module]]  # what each is made of: see `anatomy`
     sizes: list[int]  # numbers in the matrices of each
     chain: list[nn.Module] | None = None  # what runs after the last block, one after the other; empty where that is not all, None before it is known
+    routers: list[nn.Module] | None = None  # what chooses experts; None before it is known
 
 
 def borrow(model: Model) -> Private:

@@ -20,6 +20,7 @@ from transformers import DynamicCache
 from lab.trace._call import Calls
 from lab.trace._corrupt import Corrupter, Corruption
 from lab.trace._private import Private, borrow, give_back
+from lab.trace._routes import Routes
 from lab.trace._sites import BLOCK, Taps, state
 from models.model import Model, embedding
 
@@ -84,6 +85,7 @@ class Replay:
         self.private = borrow(self.model)
         self.net, self.blocks, self.sizes = self.private.net, self.private.stack, self.private.sizes
         self.taps = Taps(self.net, self.blocks, self.private.parts, self.sites | {BLOCK})
+        self.routes = Routes(self.private, self.taps)
         self.corrupter = Corrupter(self.net, self.subject)
         self.memory = Memory() if self.suffix else None
         self.end = _Tail(self.private, self.ids[-self.steps:])
@@ -95,7 +97,7 @@ class Replay:
 
     def close(self) -> None:
         """Gives the private net back, without hooks, for the next prompt: to copy one takes as long as some cells do."""
-        for hook in (*self.taps.hooks, self.corrupter.hook, self.hook):
+        for hook in (*self.taps.hooks, *self.routes.hooks, self.corrupter.hook, self.hook):
             hook.remove()
         give_back(self.model, self.private)
 
@@ -151,6 +153,7 @@ class Replay:
             if len(self.made) != self.layers or any(k.dim() != 4 or k.shape[-2] != self.tokens for k, _ in self.made):
                 raise Unsuitable("not every block keeps keys and values of every token")
         self.taps.keep = frozenset()
+        self.routes.learn()
         self.corrupter.rows = self.corrupter.rows[:0]
         self._count(0, runs + 1, self.tokens, self.tokens, whole=True)
         return logits.float().log_softmax(-1)
@@ -173,7 +176,8 @@ class Replay:
         if self.memory is not None:
             self.memory.before = before or self.prefix(layer, runs, start)
         self._count(layer, len(hidden), hidden.shape[1], stop)
-        return state(self.blocks[layer](hidden, **self.calls.part(layer, len(hidden), start, stop)))
+        with self.routes.counting(runs, start):
+            return state(self.blocks[layer](hidden, **self.calls.part(layer, len(hidden), start, stop)))
 
     def prefix(self, layer: int, runs: slice, start: int) -> tuple[Tensor, Tensor]:
         """Keys and values, (runs, heads, start, size), of the tokens before `start` in the corrupted runs."""

@@ -123,7 +123,7 @@ class Taps:
 def anatomy(block: nn.Module, width: int) -> dict[str, nn.Module]:
     """Site -> the module whose output (attention, MLP) or input (head, neuron) it is, and the MLP as a whole; what the block has not is left out."""
     heavy = {n: m for n, m in block.named_children() if matrix_size(m)}
-    attention = next((m for n, m in heavy.items() if "att" in f"{n} {type(m).__name__}".lower()), None)
+    attention = next((m for n, m in heavy.items() if is_attention(n, m)), None)
     # what is not attention; in a block without, the first part mixes tokens in another way
     others = [m for m in heavy.values() if m is not attention] if attention is not None else list(heavy.values())[1:]
     mlp = max(reversed(others), key=matrix_size) if others else None  # the last of equals: a block may hold the matrices itself
@@ -131,6 +131,11 @@ def anatomy(block: nn.Module, width: int) -> dict[str, nn.Module]:
     dense = mlp if neuron is not mlp and neuron is not None else None
     found = {ATTENTION: head or attention, MLP: neuron or mlp, HEAD: head, NEURON: neuron, DENSE: dense}  # a module may add the stream to what its matrix gives
     return {site: module for site, module in found.items() if module is not None}
+
+
+def is_attention(name: str, module: nn.Module) -> bool:
+    """Whether a child of a block is called so, by the block or by its class."""
+    return "att" in f"{name} {type(module).__name__}".lower()
 
 
 def last_matrix(module: nn.Module | None, width: int) -> nn.Module | None:

@@ -182,7 +182,8 @@ def plain_sweep(replay: Replay, score: Score, cells: Sequence[Cell], token: int,
     size = max(1, int(replay.device_work / (sum(replay.sizes) * replay.tokens)))
     for i, one in enumerate(cells):
         for part in pieces(runs, size):
-            found[i, part] = plain(replay, score, one, token, torch.arange(part.start, part.stop, device=found.device))
+            with replay.routes.counting(part, 0):
+                found[i, part] = plain(replay, score, one, token, torch.arange(part.start, part.stop, device=found.device))
             replay.flops += replay.loop_flops(1, part.stop - part.start - 1)
             yield
     return found
