@@ -30,7 +30,7 @@ class Architectures(Experiment):
     paper = "Arora et al. 2023 (Zoology), arXiv 2312.04927; each memory after its own paper, named in models/memory/designs.py"
     direction = "recall 0 to 1, higher: more is remembered; fidelity 0 to 1, higher: the answer follows what was stored"
     asks = False
-    memories: str = setting("full, sinks, mamba2, gated-delta", "Names of grown memories, with commas between; all: every one (some 2 seconds each)")
+    memories: str = setting("full, sinks, mamba2, memmamba, gated-delta", "Names of grown memories, with commas between; all: every one (some 2 seconds each)")
     show: str = setting("recall over lag", "The figure", choices=("recall over lag", "recall over load", "lag x load", "fidelity over lag",
                                                                    "recall against bytes", "table"))
     pairs: int = setting(16, "Pairs in a sequence, where the figure is over lag", low=1, high=40)
