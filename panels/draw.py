@@ -143,12 +143,12 @@ def _(event: Curves) -> go.Figure:
                                         opacity=0.18, line={"width": 0}, mode="lines", hoverinfo="skip", showlegend=False, name=name))
         figure.add_trace(go.Scatter(
             x=event.x, y=value, customdata=["" if np.isnan(e) else f" ± {e:.2g}" for e in error], name=escaped(name), mode="lines+markers",
-            line={"color": colour, "width": 2, "dash": DASHES[i % len(DASHES)]}, marker={"size": 5},
+            line={"color": colour, "width": 2, "dash": DASHES[(i + i // len(LINES)) % len(DASHES)]}, marker={"size": 5},
             hovertemplate=f"<b>{escaped(name)}</b><br>%{{y:.3g}}%{{customdata}} at %{{x}}<extra></extra>"))
     unit = "<br>".join(escaped(part) for part in textwrap.wrap(event.unit, WIDE))
     figure.update_layout(xaxis=RULED, yaxis={**RULED, "title": {"text": unit, "font": {"size": 13}}},
                          legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom", "font": {"size": 12}})
-    side = 1 if max(map(len, event.lines), default=0) > 24 else 2  # names that a phone, or half a page, has room for on a line
+    side = 1 if max(map(len, event.lines), default=0) > 13 else 2  # names that a phone, or half a page, has room for on a line
     above = 34 if len(event.lines) < 4 else 16 + 19 * -(-len(event.lines) // side)
     return headed(figure, [*heading(event.title), *facts(event.facts)], 300, event.x_name, 52, above)
 

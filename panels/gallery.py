@@ -68,7 +68,7 @@ SHOWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "recall-forgotten": ("recall.forgotten", "scribe", {"against": "scribe-oracle-a"}),
     "recall-conversation": ("recall.conversation", "scribe", {}),
     "recall-watch": ("recall.watch", "scribe", {"memory": "decay", "pairs": 8, "depth": 0.1, "seed": 1}),
-    "recall-architectures": ("recall.architectures", "scribe", {"memories": "full, sinks, linear, gated-delta, mamba2, memmamba, titans, mom"}),
+    "recall-architectures": ("recall.architectures", "scribe", {"memories": "full, sinks, gated-delta, mamba2, memmamba, titans"}),
     "recall-learn": ("recall.learn", "scribe", {}),
     "recall-retrieval": ("recall.retrieval", "scribe", {}),
     "trace-probes": ("trace.probes", "scribe", {"property": "continent"}),
