@@ -57,7 +57,7 @@ def locality(model: Model, data: Data, prompts: Sequence[str], starts: int, nois
     usual = plain(ask, model)
     with torch.no_grad():
         memorized, regular = (net.embed(words(model, texts)) for texts in (memories, usual))
-    spread = {n: a for n, a in activations(model, regular).items()}
+    spread = activations(model, regular)
 
     def answers(rows: Tensor) -> Tensor:
         found = activations(model, rows) if len(rows) else {n: a[:0] for n, a in spread.items()}

@@ -59,7 +59,7 @@ def choices(session: str, task: str = "text") -> list[tuple[str, str]]:
     return mine + [(e.title if e.kind == "organism" else f"{e.title} · {e.name}", e.name) for e in catalog.entries(task)]
 
 
-def called(session: str, name: str) -> str:
+def title_of(session: str, name: str) -> str:
     """A model's name for people: what its visitor called an edit, or what the run said of it."""
     return next((e.label for e in SHELF.of(session) if e.name == name), name)
 
@@ -141,7 +141,7 @@ class Workbench:
             edit = SHELF.get(session, name or "")
         except LabError as error:
             return {self.fault: form.fault(error)}
-        said = f"<p>The next run begins with <b>{html.escape(edit.label)}</b>. Undo goes back to {html.escape(called(session, edit.origin))}.</p>"
+        said = f"<p>The next run begins with <b>{html.escape(edit.label)}</b>. Undo goes back to {html.escape(title_of(session, edit.origin))}.</p>"
         return {self.work.model: gr.Dropdown(choices(session, self.task), value=edit.name), self.note: said, self.fault: form.clear()}
 
     def undone(self, model: str, request: gr.Request) -> dict[Any, Any]:
@@ -151,7 +151,7 @@ class Workbench:
             before = SHELF.get(session := str(request.session_hash), model).origin
         except LabError as error:
             return {self.fault: form.fault(error)}
-        said = f"<p>Back at <b>{html.escape(called(session, before))}</b>. The edit is still in the list.</p>"
+        said = f"<p>Back at <b>{html.escape(title_of(session, before))}</b>. The edit is still in the list.</p>"
         return {self.work.model: before, self.note: said, self.fault: form.clear()}
 
     def called(self, name: str, words: str, request: gr.Request) -> dict[Any, Any]:

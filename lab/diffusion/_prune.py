@@ -44,7 +44,7 @@ class Pruner:
         if self.method == "wanda":
             self.norms = Norms(self.model)
             run = self.norms.run(self.asked.blank, self.seeds(), self.asked.steps, EARLY)
-            self.blank = yield from _said(run, "reading feed-forwards without a prompt")
+            self.blank = yield from retold(run, lambda _: "reading feed-forwards without a prompt")
             return
         prompts = plain(self.asked, self.model, self.typed)
         with torch.no_grad():
@@ -53,7 +53,7 @@ class Pruner:
         if self.until == "pictures":
             return
         agreeing = usual(self.model, embedding[:32], start(self.asked.net, self.seeds(), self.model.device), self.t)
-        self.mean, self.spread = yield from _said(agreeing, "how alike noises end for plain prompts")
+        self.mean, self.spread = yield from retold(agreeing, lambda _: "how alike noises end for plain prompts")
 
     @property
     def limit(self) -> float:
@@ -63,7 +63,7 @@ class Pruner:
         """What to prune for one prompt."""
         if self.method == "wanda":
             run = self.norms.run(embedding, self.seeds(turn), self.asked.steps, EARLY)
-            mine = yield from _said(run, "reading feed-forwards")
+            mine = yield from retold(run, lambda _: "reading feed-forwards")
             return masks(self.model, mine, self.blank, self.share)
         found = yield from search(self.model, embedding, self.others, self.judge(goal, embedding, turn), self.where)
         if not turn:
@@ -103,8 +103,3 @@ class Pruner:
             lines.append(f"{prompt}: {f.count} neurons of {f.candidates} candidates ({how}); {what} {f.before:.2f} before, "
                          f"{f.after:.2f} without them; {f.passes} denoiser passes")
         return tuple(lines)
-
-
-def _said(run: Generator[None, None, Any], note: str) -> Generator[str, None, Any]:
-    """Runs it, and says `note` at every pause."""
-    return (yield from retold(run, lambda _: note))
