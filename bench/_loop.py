@@ -14,12 +14,14 @@ WINDOW = 10
 
 
 class Loop:
-    """`kind` "hidden" restores a block's output; "mlp" the outputs of the MLPs of `WINDOW` layers around one."""
+    """`kind` "hidden" restores a block's output; "mlp" the outputs of the MLPs of `WINDOW` layers around one. With " double" behind it all is done in double
+    precision."""
 
     def __init__(self, case: Case, kind: str) -> None:
-        self.case, self.kind = case, kind
-        self.net: Any = AutoModelForCausalLM.from_pretrained(case.model, dtype=torch.float32).eval().requires_grad_(False)
-        self.ids, self.noise = case.tokens(SAMPLES + 1), case.corruption()
+        self.case, (self.kind, _, precise) = case, kind.partition(" ")
+        dtype = torch.float64 if precise else torch.float32
+        self.net: Any = AutoModelForCausalLM.from_pretrained(case.model, dtype=dtype).eval().requires_grad_(False)
+        self.ids, self.noise = case.tokens(SAMPLES + 1), case.corruption(dtype)
 
     def restored(self, layer: int) -> list[nn.Module]:
         layers = self.net.transformer.h

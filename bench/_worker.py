@@ -46,10 +46,10 @@ class Case:
     def tokens(self, rows: int) -> Tensor:
         return torch.tensor([self.ids] * rows)
 
-    def corruption(self) -> Tensor:
+    def corruption(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """(samples, subject tokens, width), the same in every engine."""
         begin, end = self.subject
-        return self.std * torch.randn(SAMPLES, end - begin, self.width, generator=torch.Generator().manual_seed(0))
+        return self.std * torch.randn(SAMPLES, end - begin, self.width, generator=torch.Generator().manual_seed(0)).to(dtype)
 
     def probability(self, logits: Tensor) -> float:
         """Mean over the rows of the answer's probability after the last token; `logits` (rows, tokens, vocabulary)."""

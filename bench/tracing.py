@@ -95,19 +95,39 @@ def take_turn(workers: dict[str, Worker], key: str, record: Record) -> None:
     record.map, record.peak = done["map"], done["peak"]
 
 
-def compared(entrant: Entrant, records: dict[str, Record]) -> dict[str, Any]:
-    """An entrant's figures beside those of its plain loop, round by round."""
+def precise(folder: Path, cache: Path) -> dict[str, Any]:
+    """The maps in double precision, once: by the plain loop, and how far ours lie from them where it works in double precision too."""
+    found: dict[str, Any] = {}
+    for kind in ("hidden", "mlp"):
+        entrants = tuple(Entrant("", module, f"{kind} double", "") for module in ("_loop", "_ours"))
+        records = race(folder, entrants, 1, cache)
+        if any(r.error for r in records.values()):
+            return {"error": "; ".join(r.error for r in records.values() if r.error)}
+        loop, ours = (records[e.key].map for e in entrants)
+        found[f"loop {kind}"] = {"map": loop, "ours": largest(ours, loop)}
+    return found
+
+
+def largest(one: list[list[float]], two: list[list[float]]) -> float:
+    """Largest difference of two maps."""
+    return max(abs(a - b) for rows in zip(one, two, strict=True) for a, b in zip(*rows, strict=True))
+
+
+def compared(entrant: Entrant, records: dict[str, Record], exact: dict[str, Any]) -> dict[str, Any]:
+    """An entrant's figures beside those of its plain loop, round by round; `exact` holds the maps in double precision."""
     mine, loop = records[entrant.key], records.get(entrant.reference, Record())
     about: dict[str, Any] = {"title": entrant.title, "exact": entrant.exact}
     if mine.error or not mine.seconds:
         return about | {"error": mine.error or "it was not run"}
     about |= {"seconds": mine.seconds, "median": statistics.median(mine.seconds), "logits_differ": mine.logits, "peak_bytes": mine.peak}
+    if entrant.exact and entrant.reference in exact:
+        about["from_double"] = largest(mine.map, exact[entrant.reference]["map"])
     if loop.error or not loop.seconds:
         return about
     ratios = [a / b for a, b in zip(loop.seconds, mine.seconds, strict=True)]
     ours, theirs = ([x for row in found.map for x in row] for found in (mine, loop))
     return about | {"ratio": statistics.median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios),
-                    "difference": max(abs(a - b) for a, b in zip(ours, theirs, strict=True)), "correlation": statistics.correlation(ours, theirs),
+                    "difference": largest(mine.map, loop.map), "correlation": statistics.correlation(ours, theirs),
                     "largest_effect": max(map(abs, theirs))}
 
 
@@ -135,8 +155,10 @@ def measure(names: tuple[str, ...], repeats: int, cache: Path, entrants: tuple[E
         for name in names:
             folder = Path(parent, name)
             about = answer("_random_gpt2", name, str(folder))
+            exact = precise(folder, cache)
             records = race(folder, entrants, repeats, cache)
-            result["models"][name] = about | {"engines": {e.key: compared(e, records) for e in entrants}, "memory": memory(folder)}
+            result["models"][name] = about | {"engines": {e.key: compared(e, records, exact) for e in entrants}, "memory": memory(folder),
+                                              "double": {k: v if k == "error" else v["ours"] for k, v in exact.items()}}
     return result
 
 
@@ -151,7 +173,8 @@ def markdown(result: dict[str, Any]) -> str:
         f"One prompt of 12 tokens, subject of 5, 10 noise samples, float32, one thread; median processor time of {result['repeats']} interleaved "
         f"{'repeat' if result['repeats'] == 1 else 'repeats'} ({machine['processor']}, torch {machine['torch']}). *Faster* is the time of the plain loop "
         "(one hooked forward of 11 rows a cell, after Meng et al. 2022) over that of the engine in the same round: median, and range. *Difference* is the "
-        "largest of the map from the plain loop's; *r* correlates the cells of both. Weights are random. `python -m bench.tracing` measures it again.", ""]
+        "largest of the map from the plain loop's; *rounding* the largest from the plain loop's in double precision; *r* correlates the cells of both. "
+        "Weights are random, and drawn wide, so that rounding shows. `python -m bench.tracing` measures it again.", ""]
     for about in result["models"].values():
         lines += [*table(about), "", *remarks(about), ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -160,28 +183,34 @@ def markdown(result: dict[str, Any]) -> str:
 def table(about: dict[str, Any]) -> Iterator[str]:
     yield f"**GPT-2 of {about['parameters'] / 1e6:.1f} M parameters** ({about['n_layer']} layers, {about['n_embd']} wide, {about['vocab_size']:,} words)"
     yield ""
-    yield "| engine | seconds | faster | difference |"
-    yield "|---|---|---|---|"
+    yield "| engine | seconds | faster | difference | rounding |"
+    yield "|---|---|---|---|---|"
     for engine in about["engines"].values():
         yield row(engine)
 
 
 def row(engine: dict[str, Any]) -> str:
     if "error" in engine:
-        return f"| {engine['title']} | not run: {engine['error'].replace('|', '/')} | | |"
-    faster, differs = "", ""
+        return f"| {engine['title']} | not run: {engine['error'].replace('|', '/')} | | | |"
+    faster, differs, rounding = "", "", f"{engine['from_double']:.1e}" if "from_double" in engine else ""
     if "ratio" in engine:
         digits = 2 if engine["ratio"] < 3 else 1
         low, mid, high = (f"{engine[k]:.{digits}f}" for k in ("ratio_low", "ratio", "ratio_high"))
         faster = f"{mid}× ({low} to {high})"
         differs = f"{engine['difference']:.1e}" if engine["exact"] else f"{engine['difference']:.2g} (first order; r = {engine['correlation']:.2f})"
-    return f"| {engine['title']} | {engine['median']:.3g} | {faster} | {differs} |"
+    return f"| {engine['title']} | {engine['median']:.3g} | {faster} | {differs} | {rounding} |"
 
 
 def remarks(about: dict[str, Any]) -> Iterator[str]:
     effects = {e["largest_effect"] for e in about["engines"].values() if "largest_effect" in e}
     if effects:
         yield f"The largest effects in the maps are {' and '.join(f'{x:.2g}' for x in sorted(effects))}."
+    double = about["double"]
+    if "error" in double:
+        yield f"Nothing was compared in double precision: {double['error']}."
+    else:
+        yield (f"In double precision Mnemoscope's map of hidden states lies {double['loop hidden']:.0e} from the plain loop's, that of MLP windows "
+               f"{double['loop mlp']:.0e}.")
     used = about["memory"]
     if "error" in used:
         yield f"Peak memory was not measured: {used['error']}."

@@ -18,7 +18,7 @@ from lab.events import Event, Progress, Scatter
 from lab.trace._case import Case, prepare
 from lab.trace._corrupt import Corrupter
 from lab.trace._one import question
-from lab.trace._replay import forward, pieces
+from lab.trace._replay import forward, log_probs, pieces
 from lab.trace._sites import state, with_state
 from models.attention import KEY, PATTERN, QUERY, VALUE, HeadPut, Watch
 from models.errors import BadInput
@@ -41,9 +41,9 @@ class Opened:
     clean: dict[tuple[str, int], Tensor]
 
     def log_probs(self, rows: Tensor) -> Tensor:
-        """(rows, steps, vocabulary), float32; -1 is the clean run."""
+        """(rows, steps, vocabulary); -1 is the clean run."""
         replay, self.corrupter.rows, self.watch.kept = self.case.replay, rows, {}
-        return forward(self.net, self.corrupter.ids(replay.ids), replay.steps, None, use_cache=False).float().log_softmax(-1)
+        return log_probs(forward(self.net, self.corrupter.ids(replay.ids), replay.steps, None, use_cache=False))
 
     @property
     def layers(self) -> list[int]:

@@ -64,8 +64,8 @@ def corrupt(model: Model, prompt: Prompt, subjects: Sequence[str], kind: str, *,
         return Corruption(rows, replaced=tuple(names))
     width = embedding(model.net).weight.shape[1]
     if kind == "gaussian":
-        std = noise * noise_std(model, tuple(subjects))
-        return Corruption(ids.expand(samples, -1), std * draw_noise(samples, end - begin, width, seed).to(device), std=std)
+        std, wide = noise * noise_std(model, tuple(subjects)), torch.promote_types(model.dtype, torch.float32)
+        return Corruption(ids.expand(samples, -1), std * draw_noise(samples, end - begin, width, seed).to(device, wide), std=std)
     value = mean_embedding(model, subjects) if kind == "mean" else torch.zeros(width, device=device)
     return Corruption(ids.expand(1, -1), value.float().expand(1, end - begin, width), adds=False)
 

@@ -3,12 +3,13 @@
 A product of few rows spends much of its time on bringing the matrix into the order that it is read in, so matrices are brought into it once, for
 oneDNN. And the activation after a matrix is done while its product is made, which is one pass less. No architecture is known by name: a matrix is
 tried both ways on the first rows that it gets, an MLP on random numbers, and each is left as it was unless both ways give the same.
-oneDNN adds up in one go what MKL adds up in parts, and so rounds more: sums are kept short here, and matrices that take many numbers are left to MKL
-but for heads, which gain most. With all matrices laid out, probabilities of GPT-2 small were off by 2.9e-6 in place of 1.7e-6 (root mean square).
+oneDNN adds up in one go what MKL adds up in parts, and so rounds more: matrices that take many numbers are left to MKL but for heads, which gain most
+and are cut into short sums. With all matrices laid out, probabilities of GPT-2 small were off by 2.9e-6 in place of 1.7e-6 (root mean square).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,9 +22,9 @@ from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 ROWS, CLOSE = 128, 1e-5  # for how many rows the matrix is laid out; how close both ways have to be, in parts of the largest number
-CHAIN, HEAD = 256, 8  # products that are summed in one go; a matrix that gives so many times more numbers than it takes is a head
+SHORT, HEAD, CHAIN = 256, 8, 128  # what a short matrix takes; a head gives so many times more than it takes; products of a head summed in one go
 MOST = 256 * 2**20  # bytes of matrices of one net that are laid out, the largest first
-LAID_OUT: Any = WeakTensorKeyDictionary()  # weight -> longest sum -> parts in the order that they are read in: all private nets that have the weight share them
+LAID_OUT: Any = WeakTensorKeyDictionary()  # weight -> how many parts -> these, in the order that they are read in: all private nets that have the weight share them
 PLAINLY: ContextVar[bool] = ContextVar("PLAINLY", default=False)
 
 
@@ -69,8 +70,7 @@ def _join(mlp: nn.Module) -> None:
     activation: Any = next((m for m in parts if isinstance(m, nn.GELU)), None)
     if matrix is None or activation is None or any(list(m.children()) for m in parts) or not _suits(matrix):
         return
-    width = matrix.weight.shape[isinstance(matrix, nn.Linear)]
-    sample = torch.randn(1, 4, width, generator=torch.Generator().manual_seed(0))
+    sample = torch.randn(1, 4, _taken(matrix), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         try:
             with plainly():
@@ -92,26 +92,33 @@ def _suits(matrix: Any) -> bool:
 
 def _gains(matrix: Any) -> bool:
     """Whether it takes few numbers, or gives very many."""
-    inner, outer = matrix.weight.shape[::-1] if isinstance(matrix, nn.Linear) else matrix.weight.shape
-    return inner <= CHAIN or outer >= HEAD * inner
+    return _taken(matrix) <= SHORT or _is_head(matrix)
+
+
+def _taken(matrix: Any) -> int:
+    return matrix.weight.shape[isinstance(matrix, nn.Linear)]
+
+
+def _is_head(matrix: Any) -> bool:
+    return matrix.weight.numel() >= HEAD * _taken(matrix) ** 2
 
 
 def _alike(found: Tensor, expected: Tensor) -> bool:
     return found.shape == expected.shape and torch.allclose(found, expected, rtol=0, atol=CLOSE * float(expected.abs().max()))
 
 
-def _laid_out(matrix: Any, chain: int) -> list[Tensor]:
-    """Its weight in parts that each take `chain` numbers at most."""
+def _laid_out(matrix: Any, parts: int) -> list[Tensor]:
+    """Its weight in parts, each of which takes as many numbers."""
     known = LAID_OUT.setdefault(matrix.weight, {})
-    if chain not in known:
+    if parts not in known:
         flat = matrix.weight.detach() if isinstance(matrix, nn.Linear) else matrix.weight.detach().t()
-        known[chain] = [torch.ops.mkldnn._reorder_linear_weight(part.contiguous(), ROWS) for part in flat.split(chain, 1)]
-    return known[chain]
+        known[parts] = [torch.ops.mkldnn._reorder_linear_weight(part.contiguous(), ROWS) for part in flat.chunk(parts, 1)]
+    return known[parts]
 
 
 def _product(rows: Tensor, laid_out: list[Tensor], bias: Tensor | None) -> Tensor:
     """(..., outer): the rows (..., inner) times a matrix that is laid out, its parts added up."""
-    first, *others = rows.split(CHAIN, -1)
+    first, *others = rows.chunk(len(laid_out), -1)
     found = torch.ops.mkldnn._linear_pointwise(first, laid_out[0], bias, "none", [], "")
     for part, weight in zip(others, laid_out[1:], strict=True):
         found = torch.ops.mkldnn._linear_pointwise.binary(part, found, weight, None, "add")
@@ -128,7 +135,7 @@ def _in_order(matrix: Any) -> Callable[[Tensor], Tensor]:
             return own(rows)
         if laid_out:
             return _product(rows, laid_out, bias)
-        ready = _laid_out(matrix, CHAIN)
+        ready = _laid_out(matrix, math.ceil(_taken(matrix) / CHAIN) if _is_head(matrix) else 1)
         expected, found = own(rows), _product(rows, ready, bias)
         if not _alike(found, expected):
             del matrix.__dict__["forward"]
@@ -141,7 +148,7 @@ def _in_order(matrix: Any) -> Callable[[Tensor], Tensor]:
 
 def _together(matrix: Any, activation: nn.GELU) -> None:
     """Lets the matrix do the activation's work too, and the activation none."""
-    laid_out, = _laid_out(matrix, max(matrix.weight.shape))
+    laid_out, = _laid_out(matrix, 1)
     bias, kind, by_matrix, by_activation = matrix.bias, activation.approximate, matrix.forward, activation.forward
 
     def both(rows: Tensor) -> Tensor:

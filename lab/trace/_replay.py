@@ -156,7 +156,7 @@ class Replay:
         self.routes.learn()
         self.corrupter.rows = self.corrupter.rows[:0]
         self._count(0, runs + 1, self.tokens, self.tokens, whole=True)
-        return logits.float().log_softmax(-1)
+        return log_probs(logits)
 
     def kept(self, site: str, layer: int) -> Tensor:
         """(1 + runs, tokens, width): what the base pass had at a site."""
@@ -201,9 +201,9 @@ class Replay:
 
     @torch.inference_mode()
     def tail(self, hidden: Tensor) -> Tensor:
-        """Log-probabilities (rows, steps, vocabulary), float32, of the last block's output at the scored positions (rows, steps, width)."""
+        """Log-probabilities (rows, steps, vocabulary), of the last block's output at the scored positions (rows, steps, width)."""
         self.flops += 2.0 * hidden.shape[0] * hidden.shape[1] * self.end.size
-        return self.end(hidden).float().log_softmax(-1)
+        return log_probs(self.end(hidden))
 
     def _record(self, block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         try:
@@ -304,6 +304,11 @@ def forward(net: nn.Module, ids: Tensor, steps: int, mask: Tensor | None, **extr
     if "position_ids" in extra and "position_ids" not in known:
         del extra["position_ids"]
     return net(input_ids=ids, **extra).logits[:, -steps:]
+
+
+def log_probs(logits: Tensor) -> Tensor:
+    """In single precision at least."""
+    return logits.log_softmax(-1, torch.promote_types(logits.dtype, torch.float32))
 
 
 def pieces(rows: int, size: int) -> Iterator[slice]:

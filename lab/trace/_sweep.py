@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lab.trace._fused import plainly
-from lab.trace._replay import Replay, forward, pieces
+from lab.trace._replay import Replay, forward, log_probs, pieces
 from lab.trace._score import Score
 from lab.trace._sites import ATTENTION, BLOCK, MLP, NEURON, Put, Spared
 
@@ -68,8 +68,8 @@ def sweep(replay: Replay, score: Score, cells: Sequence[Cell], token: int, runs:
             states = yield from _enter(replay, entering, layer, token, first, runs)
             hidden = torch.cat([hidden, states[:, -hidden.shape[1]:]]) if active else states
             active += entering
-    found = torch.empty(len(cells), runs, device=hidden.device)
     scores = yield from tail(replay, score, hidden[:, -replay.steps:])
+    found = scores.new_empty(len(cells), runs)
     for trajectory, values in zip(active, scores.unflatten(0, (-1, runs)), strict=True):
         found[trajectory.cells] = values
     return found
@@ -171,7 +171,7 @@ def plain(replay: Replay, score: Score, one: Cell, token: int, which: Tensor) ->
     replay.corrupter.rows = which
     try:
         with plainly():
-            return score(forward(replay.net, replay.corrupter.ids(replay.ids), replay.steps, replay.mask, use_cache=False).float().log_softmax(-1))
+            return score(log_probs(forward(replay.net, replay.corrupter.ids(replay.ids), replay.steps, replay.mask, use_cache=False)))
     finally:
         replay.taps.puts, replay.corrupter.rows = {}, which[:0]
 
