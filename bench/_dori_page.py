@@ -100,7 +100,7 @@ def verdicts(results: dict[str, Any]) -> list[str]:
     speed = results.get("speed")
     if speed:
         lines.append(f"A step of the search takes {speed['ratio']:.3f} times its bare forward and backward (at most {BAR_STEP}: "
-                     f"{'met' if speed['ratio'] <= BAR_STEP else 'missed'}); {speed['starts']} starts, median of {speed['rounds']} rounds.")
+                     f"{'met' if speed['ratio'] <= BAR_STEP else 'missed'}); {speed['starts']} starts, median of {speed['rounds']} rounds, {speed.get('device', results['device'])}.")
     return lines
 
 
@@ -141,7 +141,7 @@ def local(found: dict[str, Any]) -> str:
     kinds = [k for k in next(iter(found["overlap"].values())) if k != "size"]
     sets = table(("sets found by", "size", *kinds), [(way, f"{row['size']:.0f}" if row["size"] is not None else "–", *(said(row[k]) for k in kinds))
                                                      for way, row in found["overlap"].items()])
-    return (f"**Is the memory at one place?** `python -m bench.dori --parts locality`: of {len(found['prompts'])} pictures ({', '.join(found['prompts'])}) "
+    return (f"**Is the memory at one place?** `python -m bench.dori --parts locality --starts {found['starts']}`: of {len(found['prompts'])} pictures ({', '.join(found['prompts'])}) "
             f"{found['starts']} searches each from random numbers, {found['steps']} steps, in the model as it is; {found['back']} of "
             f"{found['starts'] * len(found['prompts'])} bring their picture back and count as triggers. Mean Euclidean distances of embeddings, and of what "
             f"the value neurons answer, in standard deviations of {found['plain']} plain captions; {found['memories']} captions of at least 64 copies; "

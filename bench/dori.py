@@ -94,7 +94,8 @@ class Bench:
         """Replay of a prompt, of other memories and of plain captions; and the pictures that the prompt copies."""
         drawn = self.drawn(net, ask.embedding, ask, len(self.seeds))
         score, near = likeness(drawn, [goal]), self.gallery.nearest(drawn[0])
-        other = self.gallery.nearest(self.drawn(net, self.other_embedding, ask, 2).flatten(0, 1))
+        beside = self.other_embedding[[caption not in ask.prompts for caption in self.others]]
+        other = self.gallery.nearest(self.drawn(net, beside, ask, 2).flatten(0, 1))
         limit = ask.truth.threshold
         scores = [round(v, 4) for v in score[0].tolist()]
         quality = done(self.examiner.examine(net))
@@ -159,7 +160,7 @@ class Bench:
         experiment, settings = TRAINED[name]
         quick, chosen = dict(quick), dict(quick)
         started, last, made = time.monotonic(), None, None
-        prompts = self.prompts[: quick.pop("targets", 2)]
+        prompts = self.prompts[: quick.pop("targets", 4)]
         for event in read(find(experiment), {"prompts": "\n".join(prompts)} | settings | quick).run(self.model, self.data):
             if isinstance(event, Edited) and isinstance(last, Unlearning):  # what is measured so far is kept, so that little is lost
                 self.put(name, last, time.monotonic() - started, chosen)
@@ -239,7 +240,7 @@ class Bench:
                 each.append((one, two))
         ratios = sorted(a / b for a, b in each)
         self.results["speed"] = {"ratio": ratios[len(ratios) // 2], "least": ratios[0], "most": ratios[-1], "step": float(np.median([a for a, _ in each])),
-                                 "starts": starts, "rounds": rounds, "parallel": work.size}
+                                 "starts": starts, "rounds": rounds, "parallel": work.size, "device": self.results["device"]}
         print("speed", self.results["speed"], flush=True)
         self.save()
 
@@ -256,9 +257,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="painter")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--prompts", type=int, default=8, help="how many captions of at least 64 copies")
+    parser.add_argument("--prompts", type=int, default=16, help="how many captions of at least 64 copies")
+    parser.add_argument("--only", default="", help="which of these captions, by number from 0, separated by commas, where several processes share the work")
     parser.add_argument("--parts", default="speed,perturb,prune,search,locality,train")
-    parser.add_argument("--searched", default="as it is;nemo, pictures", help="which models are searched, separated by ;")
+    parser.add_argument("--searched", default="as it is;nemo, pictures;wanda, 10 %", help="which models are searched, separated by ;")
     parser.add_argument("--starts", type=int, default=3, help="starts of every search")
     parser.add_argument("--light", action="store_true", help="fewer noises, captions and controls")
     parser.add_argument("--methods", default=";".join(METHODS), help="ways of pruning, separated by ;")
@@ -274,7 +276,7 @@ def main() -> None:
                 getattr(bench, part)()
         if "locality" in parts and "locality" not in bench.results:
             bench.locality(args.starts)
-        for prompt in bench.prompts:
+        for prompt in [bench.prompts[int(i)] for i in args.only.split(",")] if args.only else bench.prompts:
             kept = bench.results.get("prompts", {}).get(prompt, {})
             if "prune" in parts and not ("pruned" in kept and ("search" in kept or "search" not in parts)):
                 models = bench.prune(prompt)
