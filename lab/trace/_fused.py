@@ -24,7 +24,7 @@ from transformers.pytorch_utils import Conv1D
 ROWS, CLOSE = 128, 1e-5  # for how many rows the matrix is laid out; how close both ways have to be, in parts of the largest number
 SHORT, HEAD, CHAIN = 256, 8, 128  # what a short matrix takes; a head gives so many times more than it takes; products of a head summed in one go
 MOST = 256 * 2**20  # bytes of matrices of one net that are laid out, the largest first
-LAID_OUT: Any = WeakTensorKeyDictionary()  # weight -> how many parts -> these, in the order that they are read in: all private nets that have the weight share them
+LAID_OUT: Any = WeakTensorKeyDictionary()  # weight -> how many parts -> they, as they are read: all private nets that have the weight share them
 PLAINLY: ContextVar[bool] = ContextVar("PLAINLY", default=False)
 
 

@@ -15,7 +15,7 @@ from lab.trace._map import trace
 from lab.trace._roles import average, points_at
 from lab.trace._sites import DENSE, MLP, anatomy
 from lab.trace.causal import CausalTrace
-from lab.unlearn._formulas import logits, mean, nll
+from lab.unlearn._formulas import mean, nll, together
 from lab.unlearn._method import Method, Terms
 from lab.unlearn._sets import Batch, Deck, Sets
 from models.errors import BadInput
@@ -68,9 +68,10 @@ class Amnesia(Method):
 
     def terms(self, net: nn.Module, forget: Batch, retain: Batch | None) -> Terms:
         assert retain is not None
-        kept = mean(nll(logits(net, retain), retain), retain)
+        found, there = together(net, forget, retain)
+        kept = mean(nll(there, retain), retain)
         weight = self.weight(float(kept.detach()))
-        total = -mean(nll(logits(net, forget), forget), forget) + weight * kept
+        total = -mean(nll(found, forget), forget) + weight * kept
         return Terms(total, {("weight", "retain weight", "as it must"): weight})
 
     def weight(self, kept: float) -> float:

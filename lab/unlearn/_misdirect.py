@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lab.data import Data
 from lab.events import Event
 from lab.trace._sites import NEURON, anatomy
+from lab.unlearn._method import Terms
 from lab.unlearn._sets import Batch, Sets
 from lab.unlearn._terms import Referred
 from models.errors import BadInput
@@ -52,10 +53,9 @@ class Misdirection(Referred):
         found = net(input_ids=texts.ids, attention_mask=texts.mask, use_cache=False, output_hidden_states=True).hidden_states[self.layer + 1]
         return found[texts.mask.bool()].float()
 
-    def forgetting(self, net: nn.Module, forget: Batch) -> Tensor:
-        return (self.states(net, forget) - self.target).square().mean()
-
-    def keeping(self, net: nn.Module, retain: Batch) -> Tensor:
+    def terms(self, net: nn.Module, forget: Batch, retain: Batch | None) -> Terms:
+        assert retain is not None
         with torch.no_grad():
             before = self.states(self.reference, retain)
-        return (self.states(net, retain) - before).square().mean()
+        gone = (self.states(net, forget) - self.target).square().mean()
+        return Terms(gone + self.weight * (self.states(net, retain) - before).square().mean())

@@ -11,7 +11,7 @@ from lab.data import Data
 from lab.events import Event, Progress
 from lab.ruler import _oracles
 from lab.ruler._answers import coded
-from lab.unlearn._formulas import divergence, dpo, logits, mean, nll, npo, simnpo
+from lab.unlearn._formulas import divergence, dpo, logits, mean, nll, npo, simnpo, together
 from lab.unlearn._method import Method, Terms
 from lab.unlearn._sets import Batch, Sets, batch
 from models.errors import BadInput
@@ -24,7 +24,10 @@ class Ascent(Method):
 
 
 class Retaining(Method):
-    """A term on the forget batch, and `weight` times another on the retain batch: its cross-entropy, unless a method says otherwise."""
+    """A term on the forget batch, and `weight` times another on the retain batch: its cross-entropy, unless a method says otherwise.
+
+    Both terms are given what the net says of their batch, logits (rows, places, vocabulary).
+    """
 
     forwards, backwards, retains = 2, 2, True
 
@@ -33,13 +36,14 @@ class Retaining(Method):
 
     def terms(self, net: nn.Module, forget: Batch, retain: Batch | None) -> Terms:
         assert retain is not None
-        return Terms(self.forgetting(net, forget) + self.weight * self.keeping(net, retain))
+        found, kept = together(net, forget, retain)
+        return Terms(self.forgetting(found, forget) + self.weight * self.keeping(kept, retain))
 
-    def forgetting(self, net: nn.Module, forget: Batch) -> Tensor:
+    def forgetting(self, found: Tensor, forget: Batch) -> Tensor:
         raise NotImplementedError
 
-    def keeping(self, net: nn.Module, retain: Batch) -> Tensor:
-        return mean(nll(logits(net, retain), retain), retain)
+    def keeping(self, kept: Tensor, retain: Batch) -> Tensor:
+        return mean(nll(kept, retain), retain)
 
 
 class Difference(Retaining):
@@ -47,8 +51,8 @@ class Difference(Retaining):
         super().__init__(weight)
         self.forget_weight = forget_weight
 
-    def forgetting(self, net: nn.Module, forget: Batch) -> Tensor:
-        return -self.forget_weight * mean(nll(logits(net, forget), forget), forget)
+    def forgetting(self, found: Tensor, forget: Batch) -> Tensor:
+        return -self.forget_weight * mean(nll(found, forget), forget)
 
 
 class Referred(Retaining):
@@ -62,17 +66,17 @@ class Referred(Retaining):
         yield from ()
 
     @torch.no_grad()
-    def before(self, texts: Batch) -> Tensor:
+    def before(self, *texts: Batch) -> list[Tensor]:
         """Logits of the model as it was."""
-        return logits(self.reference, texts)
+        return together(self.reference, *texts)
 
 
 class Divergence(Referred):
-    def forgetting(self, net: nn.Module, forget: Batch) -> Tensor:
-        return -mean(nll(logits(net, forget), forget), forget)
+    def forgetting(self, found: Tensor, forget: Batch) -> Tensor:
+        return -mean(nll(found, forget), forget)
 
-    def keeping(self, net: nn.Module, retain: Batch) -> Tensor:
-        return divergence(self.before(retain), logits(net, retain), retain)
+    def keeping(self, kept: Tensor, retain: Batch) -> Tensor:
+        return divergence(self.before(retain)[0], kept, retain)
 
 
 class NegativePreference(Referred):
@@ -80,8 +84,8 @@ class NegativePreference(Referred):
         super().__init__(weight)
         self.beta = beta
 
-    def forgetting(self, net: nn.Module, forget: Batch) -> Tensor:
-        return npo(nll(logits(net, forget), forget).sum(1), nll(self.before(forget), forget).sum(1), self.beta)
+    def forgetting(self, found: Tensor, forget: Batch) -> Tensor:
+        return npo(nll(found, forget).sum(1), nll(self.before(forget)[0], forget).sum(1), self.beta)
 
 
 class SimplePreference(Retaining):
@@ -89,8 +93,8 @@ class SimplePreference(Retaining):
         super().__init__(weight)
         self.beta, self.delta, self.forget_weight = beta, delta, forget_weight
 
-    def forgetting(self, net: nn.Module, forget: Batch) -> Tensor:
-        return self.forget_weight * simnpo(nll(logits(net, forget), forget).sum(1), forget.lengths, self.beta, self.delta)
+    def forgetting(self, found: Tensor, forget: Batch) -> Tensor:
+        return self.forget_weight * simnpo(nll(found, forget).sum(1), forget.lengths, self.beta, self.delta)
 
 
 class Preference(Referred):
@@ -109,10 +113,13 @@ class Preference(Referred):
                            "Give an alternative answer", setting="alternative")
         yield from super().prepare(model, data, sets)
 
-    def forgetting(self, net: nn.Module, forget: Batch) -> Tensor:
-        other = self.others(forget)
-        wanted, gone = nll(logits(net, other), other).sum(1), nll(logits(net, forget), forget).sum(1)
-        return dpo(wanted, nll(self.before(other), other).sum(1), gone, nll(self.before(forget), forget).sum(1), self.beta)
+    def terms(self, net: nn.Module, forget: Batch, retain: Batch | None) -> Terms:
+        assert retain is not None
+        pair = (self.others(forget), forget)
+        *found, kept = together(net, *pair, retain)
+        wanted, gone = (nll(f, b).sum(1) for f, b in zip(found, pair, strict=True))
+        wanted_before, gone_before = (nll(f, b).sum(1) for f, b in zip(self.before(*pair), pair, strict=True))
+        return Terms(dpo(wanted, wanted_before, gone, gone_before, self.beta) + self.weight * self.keeping(kept, retain))
 
     def others(self, forget: Batch) -> Batch:
         """The same prompts, each with its alternative answer."""
@@ -138,14 +145,10 @@ class Matching(Retaining):
         self.oracles = [oracle.net for oracle in _oracles.load(model, names)]
         self.forwards = 2 + 2 * len(self.oracles)
 
-    def forgetting(self, net: nn.Module, forget: Batch) -> Tensor:
-        return self.distance(net, forget)
-
-    def keeping(self, net: nn.Module, retain: Batch) -> Tensor:
-        return self.distance(net, retain)
-
-    def distance(self, net: nn.Module, texts: Batch) -> Tensor:
-        found = logits(net, texts)
+    def terms(self, net: nn.Module, forget: Batch, retain: Batch | None) -> Terms:
+        assert retain is not None
+        sets = (forget, retain)
         with torch.no_grad():
-            wanted = [logits(oracle, texts) for oracle in self.oracles]
-        return torch.stack([divergence(w, found, texts) for w in wanted]).mean()
+            theirs = [together(oracle, *sets) for oracle in self.oracles]
+        gone, kept = (torch.stack([divergence(t[i], found, sets[i]) for t in theirs]).mean() for i, found in enumerate(together(net, *sets)))
+        return Terms(gone + self.weight * kept)
