@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from models import catalog
+
+RESULTS = Path(__file__).with_name("dori.json")
 REPLAY = "copies, share of noises"
 HEAD = "### Pruning, trigger search and erasing: does the picture come back?"
 BAR_PRUNED, BAR_STEP = 0.10, 1.15
@@ -112,6 +118,22 @@ def judged(value: Any, threshold: float) -> Any:
         return value
     found = {k: judged(v, threshold) for k, v in value.items()}
     return found | {"rate": sum(s > threshold for s in value["scores"]) / len(value["scores"])} if value.get("scores") else found
+
+
+def finished(path: Path = RESULTS) -> dict[str, Any]:
+    """All that was measured, with the threshold of a copy that the organism's manifest has now."""
+    results = json.loads(path.read_text())
+    if results["model"] in {e.name for e in catalog.entries("pictures")}:  # it may have been set since
+        results["threshold"] = catalog.manifest(results["model"]).get("threshold") or results["threshold"]
+    return results
+
+
+def write(results: dict[str, Any], readme: Path) -> None:
+    """Puts the section in the place of the one that stands in the README, or at its end."""
+    text = readme.read_text() if readme.is_file() else ""
+    before, _, rest = text.partition(HEAD)
+    after = re.split(r"\n(?=##?#? )", rest, maxsplit=1)[1:]  # the next heading and all that follows
+    readme.write_text("\n".join([f"{before.rstrip()}\n\n{page(results)}".lstrip(), *after]))
 
 
 def page(results: dict[str, Any]) -> str:

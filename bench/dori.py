@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bench._dori_locality import done, locality
-from bench._dori_page import HEAD, page
+from bench._dori_page import RESULTS, finished, page, write
 from lab.data import Data, data_for
 from lab.diffusion._ask import Asked, asked
 from lab.diffusion._goal import Goal, controls, draw, goals, likeness, planted
@@ -36,7 +35,6 @@ from models import catalog
 from models.model import Model
 from models.pipeline import Pipeline, words
 
-RESULTS = Path(__file__).with_name("dori.json")
 SEEDS = tuple(range(40, 50))  # noises that no search looked at
 METHODS: dict[str, dict[str, Any]] = {
     "nemo, ends alike": {"method": "nemo"}, "nemo, pictures": {"method": "nemo", "until": "pictures"},
@@ -245,14 +243,6 @@ class Bench:
         self.save()
 
 
-def write(results: dict[str, Any], readme: Path) -> None:
-    """Puts the section in the place of the one that stands in the README, or at its end."""
-    text = readme.read_text() if readme.is_file() else ""
-    before, _, rest = text.partition(HEAD)
-    after = re.split(r"\n(?=##?#? )", rest, maxsplit=1)[1:]  # the next heading and all that follows
-    readme.write_text("\n".join([f"{before.rstrip()}\n\n{page(results)}".lstrip(), *after]))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="painter")
@@ -285,9 +275,7 @@ def main() -> None:
         for name in args.runs.split(";"):
             if "train" in parts and not bench.results.get("runs", {}).get(name, {}).get("ended"):
                 bench.train(name, json.loads(args.quick))
-    results = json.loads(args.out.read_text())
-    if results["model"] in {e.name for e in catalog.entries("pictures")}:  # it may have been set since
-        results["threshold"] = catalog.manifest(results["model"]).get("threshold") or results["threshold"]
+    results = finished(args.out)
     if args.page:
         write(results, catalog.WEIGHTS / results["model"] / "README.md")
     else:

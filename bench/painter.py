@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench import _dori_page as dori
 from bench import _painter_cells as cells_of
 from bench import _painter_rules as rules
 from bench._painter_cells import GUIDANCES, MANY, ORACLE_AT, THIN, THINNER, Near, curve, group, kept_back, known, many, named, near, own, planted, regular
@@ -58,6 +59,7 @@ def main() -> None:
     assert folder is not None
     strips(models[0], models[1], found, folder)
     (folder / "README.md").write_text(page(found), encoding="utf-8")
+    dori.write(dori.finished(), Path(folder, "README.md"))
     for model in models:
         about = dict(catalog.manifest(model.name))
         assert model.folder is not None

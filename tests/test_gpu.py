@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import fields
 from typing import Any
 
@@ -50,10 +51,11 @@ def test_a_gpu_gives_what_a_processor_gives(name):
         np.testing.assert_allclose(two, one, rtol=0, atol=close, equal_nan=True, err_msg=f"{name}: {field}")
 
 
-def test_peak_memory_of_a_run_goes_back():
+def test_a_run_gives_its_memory_back():
     model = catalog.load("scribe", "cuda")
-    torch.cuda.synchronize()
-    before = torch.cuda.memory_allocated()
-    for _ in range(2):
+    used = []
+    for _ in range(3):  # the first also loads the oracles, which stay
         list(read(find("unlearn.grad_diff"), {"forget": "author/Amara Brandale", "steps": 2, "measure": 2}).run(model, data_for(model)))
-    assert torch.cuda.memory_allocated() < before + 2 * sum(p.nbytes for p in model.net.parameters())
+        gc.collect()
+        used.append(torch.cuda.memory_allocated())
+    assert used[2] <= used[0] + 2**20
