@@ -7,8 +7,7 @@ import torch
 
 from bench import _dori_locality
 from bench._dori_locality import across, average, locality, within
-from bench._dori_page import HEAD, page
-from bench._dori_page import write
+from bench._dori_page import HEAD, page, write
 from lab.data import data_for
 from models import catalog
 

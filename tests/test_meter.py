@@ -8,7 +8,7 @@ import torch
 
 from lab.data import Data, data_for
 from lab.items import choose, planted
-from lab.ruler._answers import coded, divergence, losses, read, recited
+from lab.ruler._answers import coded, divergence, forward, losses, read, recited, said
 from lab.ruler._meter import ask, meter, values
 from lab.ruler._oracles import fitting, holdout
 from models import catalog
@@ -84,6 +84,17 @@ def test_samples_show_forget_and_retain_questions(scribe, built):
     for _prompt, answer, before, now, oracle in shown:
         assert before == now and oracle
         assert now.startswith(answer)  # scribe knows its authors
+
+
+def test_answers_that_are_guessed_are_those_that_are_decoded_one_by_one(scribe):
+    prompts = [scribe.tokenizer(text)["input_ids"] for text in ("The capital of France is", "The author Amara Brandale was born in", "Once")]
+    slowly = [list(p) for p in prompts]
+    for _ in range(6):
+        for row in slowly:
+            row.append(int(forward(scribe.net, [row])[0, -1].argmax()))
+    expected = [row[len(p) :] for row, p in zip(slowly, prompts, strict=True)]
+    for guesses in ([[7] * 6] * 3, expected, [[5] * 6, expected[1], [*expected[2][:3], 7, 7, 7]]):
+        assert said(scribe.net, prompts, guesses) == expected
 
 
 def test_no_oracle_for_what_all_of_them_read(scribe, truth):

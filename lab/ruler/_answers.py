@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -83,11 +82,16 @@ def divergence(truth: Sequence[Tensor], log_probs: Sequence[Tensor]) -> np.ndarr
     return np.array([float((t.exp() * (t - p)).sum(1).mean().clamp(min=0)) for t, p in zip(truth, log_probs, strict=True)])
 
 
-def said(net: nn.Module, tokenizer: Any, prompts: Sequence[Sequence[int]], tokens: int) -> list[str]:
-    """What greedy decoding writes after each row of ids, `tokens` tokens of it."""
-    rows = [list(p) for p in prompts]
+def said(net: nn.Module, prompts: Sequence[Sequence[int]], guesses: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The ids that greedy decoding writes after each row of ids, as many as are guessed.
+
+    The guess of them all is read at once, and what the net would have said at each place is the next guess (Jacobi decoding, Santilli et al. 2023, arXiv
+    2305.10427): one more token is right each time at least, and where the guess is right, as what was said before an edit often is, one pass proves it.
+    """
+    found, tokens = [list(g) for g in guesses], len(guesses[0])
     for _ in range(tokens):
-        logits = forward(net, rows)
-        for at, row in enumerate(rows):
-            row.append(int(logits[at, len(row) - 1].argmax()))
-    return [tokenizer.decode(row[len(p) :]).strip() for row, p in zip(rows, prompts, strict=True)]
+        logits = forward(net, [[*p, *f[:-1]] for p, f in zip(prompts, found, strict=True)])
+        before, found = found, [logits[at, len(p) - 1 : len(p) - 1 + tokens].argmax(-1).tolist() for at, p in enumerate(prompts)]
+        if found == before:
+            break
+    return found

@@ -77,6 +77,7 @@ class Meter:
     _tokenizer: Any = field(repr=False)
     _before: tuple[str, ...] = field(repr=False)
     _oracle_said: tuple[str, ...] = field(repr=False)
+    _spoken: list[list[int]] = field(repr=False)  # what was said last
 
     def measure(self, net: nn.Module) -> Generator[None, None, np.ndarray]:
         """(names,): the value of every series for `net`, a network of this vocabulary. Yields between batches; the same weights give the same values."""
@@ -85,7 +86,7 @@ class Meter:
 
     def samples(self, net: nn.Module) -> tuple[tuple[str, str, str, str, str], ...]:
         """(prompt, truth, before, now, oracle) of a few questions, answered greedily; "" for the oracle where none fits."""
-        now = speak(net, self._tokenizer, self._questions)
+        now = speak(net, self._tokenizer, self._questions, self._spoken)
         return tuple((prompt, truth, before, after, oracle) for (prompt, truth, _), before, after, oracle
                      in zip(self._questions.shown, self._before, now, self._oracle_said, strict=True))
 
@@ -102,15 +103,16 @@ def meter(model: Model, data: Data, forget: Sequence[Item], retain: Sequence[Ite
     answers, oracle_said = [], ("",) * len(asked.shown)
     for i, oracle in enumerate(_oracles.load(model, names)):
         answers.append((yield from ask(oracle.net, asked)))
-        oracle_said = speak(oracle.net, model.tokenizer, asked) if i == 0 else oracle_said
+        oracle_said = speak(oracle.net, model.tokenizer, asked, []) if i == 0 else oracle_said
         yield
     keys = series(asked, bool(answers))
     band = [values(keys, asked, a, [o for o in answers if o is not a]) for a in answers]
     none = np.full(len(keys), np.nan)
-    before = speak(model.net, model.tokenizer, asked)
+    spoken: list[list[int]] = []
+    before = speak(model.net, model.tokenizer, asked, spoken)
     low, high = (np.min(band, 0), np.max(band, 0)) if band else (none, none)
     return Meter(tuple(k[0] for k in keys), tuple(k[1] for k in keys), tuple(k[2] for k in keys), low, high, names, why,
-                 asked, tuple(answers), model.tokenizer, before, oracle_said)
+                 asked, tuple(answers), model.tokenizer, before, oracle_said, spoken)
 
 
 def questions(model: Model, data: Data, forget: Sequence[Item], retain: Sequence[Item], seed: int) -> Questions:
@@ -163,9 +165,12 @@ def ask(net: nn.Module, asked: Questions) -> Generator[None, None, Answers]:
     return Answers(parts, {name: [[next(found) for _ in item] for item in items] for name, items in asked.truth.items()})
 
 
-def speak(net: nn.Module, tokenizer: Any, asked: Questions) -> tuple[str, ...]:
-    """A few tokens, or the end of the sentence, after each question that is shown."""
-    spoken = said(net, tokenizer, [r.ids[: r.start] for _, _, r in asked.shown], SAID) if asked.shown else []
+def speak(net: nn.Module, tokenizer: Any, asked: Questions, guesses: list[list[int]]) -> tuple[str, ...]:
+    """A few tokens, or the end of the sentence, after each question that is shown. `guesses`, what was said before, becomes what is said now."""
+    if asked.shown:
+        truth = [[*r.ids[r.start :], *[r.ids[-1]] * SAID][:SAID] for _, _, r in asked.shown]
+        guesses[:] = said(net, [r.ids[: r.start] for _, _, r in asked.shown], guesses or truth)
+    spoken = [tokenizer.decode(ids).strip() for ids in guesses]
     return tuple(f"{text.split('. ')[0]}." if ". " in text else text for text in spoken)
 
 

@@ -26,7 +26,7 @@ class Ascent(Method):
 class Retaining(Method):
     """A term on the forget batch, and `weight` times another on the retain batch: its cross-entropy, unless a method says otherwise.
 
-    Both terms are given what the net says of their batch, logits (rows, places, vocabulary).
+    Both terms are given what the net says of their batch: logits (tokens, vocabulary) at the answers.
     """
 
     forwards, backwards, retains = 2, 2, True
@@ -76,7 +76,7 @@ class Divergence(Referred):
         return -mean(nll(found, forget), forget)
 
     def keeping(self, kept: Tensor, retain: Batch) -> Tensor:
-        return divergence(self.before(retain)[0], kept, retain)
+        return divergence(self.before(retain)[0], kept)
 
 
 class NegativePreference(Referred):
@@ -150,5 +150,5 @@ class Matching(Retaining):
         sets = (forget, retain)
         with torch.no_grad():
             theirs = [together(oracle, *sets) for oracle in self.oracles]
-        gone, kept = (torch.stack([divergence(t[i], found, sets[i]) for t in theirs]).mean() for i, found in enumerate(together(net, *sets)))
+        gone, kept = (torch.stack([divergence(t[i], found) for t in theirs]).mean() for i, found in enumerate(together(net, *sets)))
         return Terms(gone + self.weight * kept)
