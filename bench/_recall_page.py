@@ -24,7 +24,7 @@ are asked for later, and on passkeys in a haystack: 900 steps of 32 sequences of
 *Recall* is the share of questions answered right, all tokens being possible; guessing a value gives 0.062. *Lag* is the distance from the value to its
 question, with 16 pairs; *far* is in sequences of 512 tokens, four times as long as any that was practised. *Fidelity* swaps one stored value:
 Jensen-Shannon divergence, in bits, of the answer at its question; *untrained* is the same net before it learned. *State* is what is carried after 128
-tokens, and after 512. Times are of one CPU thread, on a machine that others used: a token of one sequence read step by step, and of 16 sequences read at
+tokens, and after 512. Times are of one CPU thread: a token of one sequence read step by step, and of 16 sequences read at
 once.
 {precision}"""
 ONE = """**There is one seed so far**, so nothing here says how far another would differ, and no verdict is established. More seeds are taken up when they are

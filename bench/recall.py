@@ -177,10 +177,13 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=10**6, help="nets to measure before it ends")
     parser.add_argument("--measure", action="store_true", help="measure what is grown, and grow nothing")
     parser.add_argument("--again", action="store_true", help="forget what was measured before")
+    parser.add_argument("--times", action="store_true", help="forget the times alone")
     parser.add_argument("--page", action="store_true", help="only write the page from what is finished")
     asked = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # for the workers, before they import torch
     done = json.loads(asked.file.read_text()) if asked.file.is_file() and not asked.again else {}
+    for mine in done.values() if asked.times else ():
+        mine.pop("step us", None)
     if not asked.page:
         if not asked.measure:
             from models.memory.grow import grow_all
