@@ -54,7 +54,7 @@ SHOWN: dict[str, tuple[str, str, dict[str, Any]]] = {
     "diffusion-perturb": ("diffusion.perturb", "painter", {}),
     "diffusion-swap": ("diffusion.swap", "painter-ddt", {}),
     "diffusion-localize": ("diffusion.localize", "painter", {"count": 2, "method": "wanda", "share": 0.1}),
-    "diffusion-trigger": ("diffusion.trigger", "painter", {}),
+    "diffusion-trigger": ("diffusion.trigger", "painter", {"prompts": "magnet", "prune": "nemo", "until": "pictures"}),
     "diffusion-hard": ("diffusion.hard", "painter", {"length": 24}),
     "diffusion-adversarial": ("diffusion.adversarial", "painter", ADVERSARIAL),
     "diffusion-erase": ("diffusion.erase", "painter", {"count": 1, "plain": 8}),
