@@ -83,7 +83,8 @@ def test_a_picture_is_told_localized_pruned_found_again_and_trained_away(picture
     assert "without the neurons of 1 prompt" in page.locator("#diffusion-model input").input_value()
     assert "most often of burrito" not in painted(page)
 
-    said = walked(page, "diffusion-trigger", {"prune": "none", "begin": "caption", "show": "similarity"}, prompts="burrito", starts="1", batch="2", seeds="1", steps="6")
+    lists = {"prune": "none", "begin": "caption", "show": "similarity"}
+    said = walked(page, "diffusion-trigger", lists, prompts="burrito", starts="1", batch="2", seeds="1", steps="6")
     assert "the model as it is (without the neurons of 1 prompt" in said
     found, control = (curve(page, "diffusion-trigger", name) for name in ("from caption", "control, from caption"))
     assert len(found) == 7 and found[-1] > found[0] + 0.1 and found[-1] > control[-1], "it was hidden: the search goes up"
