@@ -106,7 +106,7 @@ def verdicts(results: dict[str, Any]) -> list[str]:
     speed = results.get("speed")
     if speed:
         lines.append(f"A step of the search takes {speed['ratio']:.3f} times its bare forward and backward (at most {BAR_STEP}: "
-                     f"{'met' if speed['ratio'] <= BAR_STEP else 'missed'}); {speed['starts']} starts, median of {speed['rounds']} rounds, {speed.get('device', results['device'])}.")
+                     f"{'met' if speed['ratio'] <= BAR_STEP else 'missed'}); {speed['starts']} starts, median of {speed['rounds']} rounds, {speed['device']}.")
     return lines
 
 

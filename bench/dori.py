@@ -45,6 +45,7 @@ LEAST = 64  # copies of the prompts that are taken
 TRAINED: dict[str, tuple[str, dict[str, Any]]] = {
     "adversarial tuning": ("diffusion.adversarial", {}),
     "adversarial tuning, other memories spared": ("diffusion.adversarial", {"spare": True}),
+    "adversarial tuning, 8 pictures": ("diffusion.adversarial", {"targets": 8, "starts": 3}),
     "gradient difference": ("diffusion.erase", {"method": "gradient difference"}),
     "npo": ("diffusion.erase", {"method": "npo"}),
 }
@@ -156,10 +157,11 @@ class Bench:
     def train(self, name: str, quick: dict[str, Any]) -> None:
         """A run of an experiment that edits weights, and a search in what it leaves, where it does not search itself."""
         experiment, settings = TRAINED[name]
-        quick, chosen = dict(quick), dict(quick)
+        chosen = settings | quick
+        asked = dict(chosen)
         started, last, made = time.monotonic(), None, None
-        prompts = self.prompts[: quick.pop("targets", 4)]
-        for event in read(find(experiment), {"prompts": "\n".join(prompts)} | settings | quick).run(self.model, self.data):
+        prompts = self.prompts[: asked.pop("targets", 4)]
+        for event in read(find(experiment), {"prompts": "\n".join(prompts)} | asked).run(self.model, self.data):
             if isinstance(event, Edited) and isinstance(last, Unlearning):  # what is measured so far is kept, so that little is lost
                 self.put(name, last, time.monotonic() - started, chosen)
             made = event.weights if isinstance(event, Edited) else made

@@ -20,7 +20,7 @@ def results(rate=0.05):
     return {"model": "painter", "device": "CPU, 1 threads", "guidance": 2.0, "steps": 20, "threshold": 0.7,
             "prompts": {"a": {"rate": 1.0, "others": 0.9, "plain": 0.6, "seeds": 10, "pruned": pruned, "search": {"nemo, pictures": search}}},
             "runs": {"npo": {"step": [0.0, 20.0], "series": {"its prompt": [1.0, 0.25], "search afterwards": [None, 0.75]}, "seconds": 3.2, "device": "CPU"}},
-            "speed": {"ratio": 1.2, "starts": 2, "rounds": 7}}
+            "speed": {"ratio": 1.2, "starts": 2, "rounds": 7, "device": "CPU"}}
 
 
 def test_the_page_says_what_was_measured():

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lab.trace._replay import parameters_of
 from lab.unlearn._sets import Batch
 
-FORWARD = 300  # tokens whose work on a processor is that of starting one more forward pass
+FORWARD = 125  # tokens whose work is that of one more forward pass: a line through the times of 176 to 1,408 tokens, scribe, two threads (one: about none)
 
 
 def logits(net: nn.Module, batch: Batch) -> Tensor:
